@@ -1,0 +1,26 @@
+"""E-mail addresses: checked by email-validator, stored as written, unique by a canonical key."""
+
+import unicodedata
+
+from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+
+from hydracore.models import Address
+
+MAX_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
+
+
+def parse_address(text: str) -> Address:
+    """The address that ``text`` is; raises ``ValueError`` with a public sentence.
+
+    The key is NFKC-normalised and case-folded, with the domain in its ASCII (IDNA) form. No
+    provider's habits (dots, plus signs) are folded: they are different addresses to most.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"An e-mail address has at most {MAX_LENGTH} characters.")
+    try:
+        parsed: ValidatedEmail = validate_email(text, check_deliverability=False)
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from error
+    domain = (parsed.ascii_domain or parsed.domain).lower()
+    local = unicodedata.normalize("NFKC", parsed.local_part).casefold()
+    return Address(parsed.normalized, f"{unicodedata.normalize('NFKC', local)}@{domain}")

@@ -1,0 +1,449 @@
+"""Configuration: TOML, then the environment, held against ``schemas/config.json``, frozen.
+
+The schema is where every key, its type, rule and default live; the classes here give them types.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from hydracore.errors import StartupError
+
+PREFIX = "HYDRACORE_"
+_NOT_KEYS = {"HYDRACORE_CONFIG"}
+
+Path_ = tuple[str, ...]
+
+
+class ConfigError(StartupError):
+    """The configuration is wrong: which file or variable, which key, which rule, and what was near."""
+
+
+class FromEnvironment(str):
+    """Text of a variable whose type only a plugin's schema can tell."""
+
+
+@dataclass(frozen=True)
+class Server:
+    host: str
+    port: int
+    workers: int
+    prefix: str
+    trusted_proxies: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
+    idle_timeout: int
+    body_timeout: int
+    drain_timeout: int
+
+
+@dataclass(frozen=True)
+class Store:
+    uri: str = field(repr=False)
+    database: str
+    driver: str
+    timeout: int
+    cache_mb: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    audience: str
+    algorithm: str
+    access_ttl: int
+    refresh_grace: int
+    idle_ttl: int
+    session_ttl: int
+    key_lead: int
+
+
+@dataclass(frozen=True)
+class Registration:
+    reveal_existing: bool
+
+
+@dataclass(frozen=True)
+class Password:
+    min_length: int
+    profile: str
+    memory_kib: int
+    time_cost: int
+    parallelism: int
+    hash_threads: int
+    hash_queue: int
+
+
+@dataclass(frozen=True)
+class Cookies:
+    secure: str
+    same_site: str
+    tokens_in_body: bool
+
+
+@dataclass(frozen=True)
+class Mail:
+    transport: str
+    sender: str
+    product: str
+    reset_url: str
+    timeout: int
+    max_attempts: int
+    allow_undelivered: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    enabled: bool
+    backend: str
+    login_address_network: str
+    login_address: str
+    login_network: str
+    verify_address: str
+    verify_network: str
+    mail_address: str
+    mail_address_hourly: str
+    mail_network: str
+    register_network: str
+    reset_network: str
+
+
+@dataclass(frozen=True)
+class Log:
+    level: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Plugins:
+    enabled: tuple[str, ...]
+    timeout: int
+    sections: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration of one HydraCore, checked."""
+
+    data_dir: Path
+    secret: str = field(repr=False)
+    public_url: str
+    server: Server
+    store: Store
+    tokens: Tokens
+    registration: Registration
+    password: Password
+    cookies: Cookies
+    mail: Mail
+    limits: Limits
+    log: Log
+    plugins: Plugins
+
+    @property
+    def embedded(self) -> bool:
+        """Whether HydraCore runs its own mongod."""
+        return not self.store.uri and self.store.driver != "memory"
+
+    @property
+    def issuer(self) -> str:
+        """``public_url``, or where the server listens."""
+        host = f"[{self.server.host}]" if ":" in self.server.host else self.server.host
+        return (self.public_url or f"http://{host}:{self.server.port}").rstrip("/")
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority of :attr:`issuer`."""
+        parts = urlsplit(self.issuer)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def secure_cookies(self) -> bool:
+        if self.cookies.secure == "auto":
+            return self.issuer.startswith("https://")
+        return self.cookies.secure == "always"
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration from ``file``, over that the environment, over that ``overrides``.
+
+    ``environment`` defaults to the process's. ``overrides`` is nested as TOML is. Raises
+    :class:`ConfigError` with every problem in one message.
+    """
+    schema = load_schema()
+    environment = os.environ if environment is None else environment
+    sources: dict[Path_, str] = {}
+    values: dict[str, Any] = {}
+    if file is not None:
+        _merge(values, _read(file), sources, str(file))
+    variables = _from_environment(environment, schema, sources)
+    _merge(values, variables, {}, "")
+    if overrides:
+        _merge(values, overrides, sources, "argument")
+    problems = list(_problems(values, schema, sources))
+    if problems:
+        raise ConfigError(_message(problems))
+    config = _build(with_defaults(values, schema))
+    problems = list(_contradictions(config))
+    if problems:
+        raise ConfigError(_message(problems))
+    return config
+
+
+def load_schema() -> dict[str, Any]:
+    text = (resources.files("hydracore.schemas") / "config.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A plugin's section, held against the plugin's own schema and completed with its defaults."""
+    typed = {
+        key: _coerce(value, schema.get("properties", {}).get(key, {})) if isinstance(value, FromEnvironment) else value
+        for key, value in values.items()
+    }
+    where = ("plugins", name)
+    sources: dict[Path_, str] = {
+        (*where, key): _variable((*where, key)) for key, value in values.items() if isinstance(value, FromEnvironment)
+    }
+    problems = list(_problems(typed, {"type": "object", "additionalProperties": False, **schema}, sources, where))
+    if problems:
+        raise ConfigError(_message(problems))
+    return with_defaults(typed, schema)
+
+
+def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with every key of ``schema`` present."""
+    complete = dict(values)
+    for key, rule in schema.get("properties", {}).items():
+        if rule.get("type") == "object":
+            complete[key] = with_defaults(values.get(key, {}), rule)
+        elif key not in complete and "default" in rule:
+            complete[key] = rule["default"]
+    return complete
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {file} is not valid TOML: {error}.") from error
+
+
+def _from_environment(
+    environment: Mapping[str, str], schema: Mapping[str, Any], sources: dict[Path_, str]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable in sorted(environment):
+        if not variable.startswith(PREFIX) or variable in _NOT_KEYS:
+            continue
+        name, text = variable, environment[variable]
+        path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        rule = _rule(schema, path)
+        if rule is None and name.endswith("_FILE"):
+            path = tuple(name.removeprefix(PREFIX).removesuffix("_FILE").lower().split("__"))
+            rule, text = _rule(schema, path), _secret_file(variable, text)
+        sources[path] = variable
+        target = values
+        for part in path[:-1]:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{variable} contradicts another variable of the same section.")
+        unknown_type = rule is None and path[0] == "plugins" and len(path) == 3
+        target[path[-1]] = FromEnvironment(text) if unknown_type else _coerce(text, rule or {})
+    return values
+
+
+def _rule(schema: Mapping[str, Any], path: Path_) -> Mapping[str, Any] | None:
+    rule: Mapping[str, Any] | None = schema
+    for part in path:
+        rule = (rule or {}).get("properties", {}).get(part)
+    return rule
+
+
+def _secret_file(variable: str, file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{variable} names the file {file}, which cannot be read: {error}.") from error
+
+
+def _coerce(text: str, rule: Mapping[str, Any]) -> Any:
+    """The text of a variable as the type of its key; what is no such thing stays text, for the schema to refuse."""
+    if rule.get("type") in ("integer", "number", "boolean", "array"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return str(text)
+    return str(text)
+
+
+def _merge(
+    into: dict[str, Any], values: Mapping[str, Any], sources: dict[Path_, str], source: str, at: Path_ = ()
+) -> None:
+    for key, value in values.items():
+        path = (*at, key)
+        if isinstance(value, Mapping) and isinstance(into.get(key, {}), dict):
+            into[key] = dict(into.get(key, {}))
+            _merge(into[key], value, sources, source, path)
+        else:
+            into[key] = value
+        if source:
+            sources[path] = source
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+def _problems(
+    values: Mapping[str, Any], schema: Mapping[str, Any], sources: Mapping[Path_, str], at: Path_ = ()
+) -> Iterator[str]:
+    for error in sorted(Draft202012Validator(dict(schema)).iter_errors(values), key=lambda error: list(error.path)):
+        path = (*at, *(str(part) for part in error.absolute_path))
+        if error.validator == "additionalProperties":
+            known = cast(Any, error.schema)["properties"]
+            for key in sorted(set(cast(Any, error.instance)) - set(known)):
+                near = _nearest((*path, key), known, schema, at)
+                yield f"{_where((*path, key), sources)}: there is no such key{near}"
+        else:
+            yield f"{_where(path, sources)}: {_rule_in_words(error)}"
+
+
+def _where(path: Path_, sources: Mapping[Path_, str]) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in sources:
+            return f"{sources[path[:length]]}: {'.'.join(path)}"
+    return ".".join(path)
+
+
+def _nearest(path: Path_, known: Mapping[str, Any], schema: Mapping[str, Any], at: Path_) -> str:
+    siblings = {".".join((*path[:-1], key)) for key in known}
+    near = difflib.get_close_matches(".".join(path), siblings, 1, 0.6)
+    if not near:
+        # Perhaps a key of another section, or one that should be in a section.
+        near = [name for name in _every_key(schema, at) if name.rsplit(".", 1)[-1] == path[-1]][:1]
+    if not near:
+        near = difflib.get_close_matches(".".join(path), list(_every_key(schema, at)), 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else f" (known: {', '.join(sorted(known)) or 'none'})"
+
+
+def _every_key(schema: Mapping[str, Any], at: Path_) -> Iterator[str]:
+    for key, rule in schema.get("properties", {}).items():
+        yield ".".join((*at, key))
+        yield from _every_key(rule, (*at, key))
+
+
+_SECRETS = ("secret", "password", "api_key", "uri")
+_TYPES = {
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "string": "text",
+    "object": "a section",
+}
+
+
+def _rule_in_words(error: ValidationError) -> str:
+    path = [str(part) for part in error.absolute_path]
+    got = "what it was given" if path and path[-1] in _SECRETS else repr(error.instance)
+    rule: Any = error.validator_value
+    match error.validator:
+        case "type":
+            return f"must be {_TYPES.get(rule, rule)}, not {got}"
+        case "enum":
+            return f"must be one of {', '.join(rule)}, not {got}{_suggest(error.instance, rule)}"
+        case "minimum":
+            return f"must be at least {rule}, not {got}"
+        case "maximum":
+            return f"must be at most {rule}, not {got}"
+        case "minLength":
+            return f"must have at least {rule} characters"
+        case "maxLength":
+            return f"must have at most {rule} characters"
+        case "uniqueItems":
+            return f"must not name a thing twice, as {got} does"
+        case "anyOf":
+            return "must have at least 32 characters (make one: openssl rand -hex 32)"
+        case _:
+            described = cast(Any, error.schema).get("description", "")
+            return f"is not valid: {got}. {described}".rstrip(". ")
+
+
+def _suggest(value: Any, known: list[Any]) -> str:
+    near = difflib.get_close_matches(str(value), [str(item) for item in known], 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    for network in config.server.trusted_proxies:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            yield f"server.trusted_proxies: {network!r} is neither an address nor a network such as 10.0.0.0/8"
+    if config.cookies.same_site == "none" and not config.secure_cookies:
+        yield "cookies.same_site: none needs secure cookies: set public_url to https, or cookies.secure to always"
+    if config.tokens.idle_ttl > config.tokens.session_ttl:
+        yield "tokens.idle_ttl: must not be longer than tokens.session_ttl"
+    passes = config.password.time_cost
+    floor = {1: 47104, 2: 19456}.get(passes, 12288)  # OWASP ASVS 5.0, appendix C
+    if config.password.memory_kib < floor:
+        yield f"password.memory_kib: must be at least {floor} when password.time_cost is {passes}"
+    if config.store.uri and not config.secret:
+        yield (
+            "secret: store.uri is set, so a secret of at least 32 characters that all nodes share is needed: "
+            "set HYDRACORE_SECRET or HYDRACORE_SECRET_FILE (make one: openssl rand -hex 32)"
+        )
+
+
+def _message(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"The configuration is wrong. {problems[0]}."
+    return "The configuration is wrong:" + "".join(f"\n  - {problem}" for problem in problems)
+
+
+def _variable(path: Path_) -> str:
+    return PREFIX + "__".join(path).upper()
+
+
+def _build(values: dict[str, Any]) -> Config:
+    plugins = values["plugins"]
+    sections = {name: value for name, value in plugins.items() if isinstance(value, dict)}
+    server = values["server"]
+    return Config(
+        data_dir=Path(values["data_dir"]),
+        secret=values["secret"],
+        public_url=values["public_url"],
+        server=Server(
+            **{
+                **server,
+                "trusted_proxies": tuple(server["trusted_proxies"]),
+                "allowed_origins": tuple(origin.lower() for origin in server["allowed_origins"]),
+            }
+        ),
+        store=Store(**values["store"]),
+        tokens=Tokens(**values["tokens"]),
+        registration=Registration(**values["registration"]),
+        password=Password(**values["password"]),
+        cookies=Cookies(**values["cookies"]),
+        mail=Mail(**values["mail"]),
+        limits=Limits(**values["limits"]),
+        log=Log(**values["log"]),
+        plugins=Plugins(tuple(plugins["enabled"]), plugins["timeout"], sections),
+    )

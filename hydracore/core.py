@@ -1,0 +1,322 @@
+"""HydraCore: wires the parts, opens and closes them, and steps aside."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import Rule
+from tornado.web import Application
+
+from hydracore.chance import Now, Token
+from hydracore.chance import now as real_now
+from hydracore.chance import token as real_token
+from hydracore.config import Config, load
+from hydracore.errors import StartupError, StoreUnavailable
+from hydracore.events import KeyRotated
+from hydracore.flows.messages import prepare
+from hydracore.flows.services import Services
+from hydracore.keys import Keys
+from hydracore.limits import CountingLimiter, Limiter, NullLimiter
+from hydracore.logs import logger
+from hydracore.mail import MailWorker, Templates
+from hydracore.models import CurrentUser, SigningKey
+from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
+from hydracore.records import Context
+from hydracore.registry import Registry
+from hydracore.secret import ServerSecret
+from hydracore.store import Store
+from hydracore.store.embedded import Mongod
+from hydracore.tokens import AccessTokens, RefreshTokens
+from hydracore.validation import own_schemas
+from hydracore.web import routes
+from hydracore.web.base import Web, current_user
+from hydracore.web.client import Proxies
+from hydracore.web.cookies import Cookies
+
+log = logger("hydracore")
+
+_TEND_EVERY = 1.0
+_MONGOD_START = 15.0
+
+PluginFactory = Callable[[Context], object]
+
+
+class HydraCore:
+    """An identity server, to run or to mount.
+
+    ::
+
+        async with HydraCore(load(Path("config.toml"))) as hydra:
+            app = tornado.web.Application([*hydra.routes("/auth"), ("/", Home)], hydracore=hydra)
+
+    It belongs to the event loop that it is entered in; fork before that. ``plugins`` are classes by
+    name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
+    place of the embedded one. ``now`` and ``token`` are where time and chance come from.
+
+    Raises :class:`~hydracore.errors.StartupError` (with a message for the operator) for a
+    configuration or plugins that do not fit together, here, and for a database that belongs to another
+    secret or a data folder in use, when entered. A database that does not answer is no error: calls get
+    503 until it does.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        plugins: Mapping[str, PluginFactory] | None = None,
+        uri: str | None = None,
+        now: Now = real_now,
+        token: Token = real_token,
+    ) -> None:
+        self.config = load() if config is None else config
+        self._uri = uri if uri is not None else self.config.store.uri
+        self._now = now
+        self._token = token
+        self._mongod: Mongod | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._problem = "starting"
+        self._last_answer = (float("-inf"), "")
+        self.registry = Registry(self.config, now=now, database=self._collection, extra=plugins)
+        self._store = Store(
+            driver=self.config.store.driver,
+            database=self.config.store.database,
+            timeout=self.config.store.timeout,
+            collections=tuple(self.registry.collections.values()),
+        )
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            if self.config.embedded and not self._uri:
+                await self._start_mongod()
+            self._store.open(self._uri)
+            self._wire()
+            await self._prepare()
+        except BaseException:
+            await self._close()
+            raise
+        self._tending = asyncio.get_running_loop().create_task(self._tend())
+        self._mail.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._mail.stop(self.config.server.drain_timeout)
+        if self._tending is not None:
+            self._tending.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._tending
+        await self.registry.settle()
+        self.services.passwords.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._store.close()
+        if self._mongod is not None:
+            await asyncio.to_thread(self._mongod.stop)
+
+    async def _start_mongod(self) -> None:
+        # Started in this thread, which outlives it: its parent-death signal is the thread's.
+        mongod = Mongod(self.config.data_dir, cache_mb=self.config.store.cache_mb)
+        mongod.start()
+        self._mongod, self._uri = mongod, mongod.uri
+        await asyncio.to_thread(mongod.wait_ready, _MONGOD_START)
+
+    def _wire(self) -> None:
+        config = self.config
+        secret = ServerSecret(server_secret(config, self._token))
+        keys = Keys(
+            self._store.keys,
+            secret,
+            algorithm=config.tokens.algorithm,
+            access_ttl=config.tokens.access_ttl,
+            lead=config.tokens.key_lead,
+            now=self._now,
+        )
+        self.services = Services(
+            settings=config,
+            secret=secret,
+            store=self._store,
+            passwords=_passwords(config),
+            keys=keys,
+            access=AccessTokens(
+                keys,
+                issuer=config.issuer,
+                audience=config.tokens.audience,
+                ttl=config.tokens.access_ttl,
+                now=self._now,
+                token=self._token,
+            ),
+            refresh=RefreshTokens(secret),
+            limiter=self._limiter(secret),
+            templates=Templates(config.mail.sender, config.mail.product),
+            registry=self.registry,
+            wake_mail=lambda: self._mail.wake(),
+            now=self._now,
+            token=self._token,
+        )
+        self._mail = MailWorker(
+            self._store.outbox,
+            self.registry.transport,
+            partial(prepare, self.services),
+            secret,
+            self.registry.announce,
+            timeout=config.mail.timeout,
+            max_attempts=config.mail.max_attempts,
+            now=self._now,
+            token=self._token,
+        )
+        self._web = Web(
+            services=self.services,
+            schemas=own_schemas(),
+            proxies=Proxies(config.server.trusted_proxies),
+            cookies=Cookies(config),
+            origins=(config.origin, *config.server.allowed_origins),
+            not_ready=self.not_ready,
+        )
+
+    def _limiter(self, secret: ServerSecret) -> Limiter:
+        if not self.config.limits.enabled:
+            return NullLimiter()
+        registry = self.registry
+        return CountingLimiter(self.config.limits, registry.limits, registry.fallback_limits, secret, registry.announce)
+
+    async def _prepare(self) -> None:
+        """Have indexes and a signing key; where the database is away, leave it to :meth:`_tend`."""
+        try:
+            await self._store.ensure()
+            await self.services.keys.ensure()
+        except StoreUnavailable as error:
+            if self._problem != "the database does not answer":
+                log.warning("the database does not answer", cause=type(error.__cause__).__name__)
+            self._problem = "the database does not answer"
+        else:
+            if self._problem not in ("", "starting"):
+                log.info("the database answers again")
+            self._problem = ""
+
+    async def _tend(self) -> None:
+        """Once a second: the embedded mongod lives, what was missing is made, new keys are seen."""
+        while True:
+            await asyncio.sleep(_TEND_EVERY)
+            try:
+                if self._mongod is not None and self._mongod.poll() is not None:
+                    log.error("the embedded mongod died, starting it again")
+                    self._mongod.restart()
+                if self._problem:
+                    await self._prepare()
+                else:
+                    await self.services.keys.load()
+            except StoreUnavailable:
+                self._problem = "the database does not answer"
+            except StartupError as error:
+                self._problem = str(error)
+                log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
+
+    # -- use -----------------------------------------------------------------------------------
+
+    def routes(self, prefix: str = "/auth") -> list[Rule]:
+        """Rules for a Tornado application: the whole auth API under ``prefix``, in a nested
+        application of our own, so that the host's settings do not reach it nor ours the host."""
+        return routes.auth_rules(self._web, prefix)
+
+    def service_routes(self) -> list[Rule]:
+        """Rules for ``/health/live``, ``/health/ready`` and ``/.well-known/jwks.json``."""
+        return routes.service_rules(self._web)
+
+    def application(self) -> Application:
+        """All of it as an application of its own, under the configured prefix."""
+        return routes.standalone(self._web, self.config.server.prefix)
+
+    async def authenticate(self, request: HTTPServerRequest, *, allow_unverified: bool = False) -> CurrentUser:
+        """Who makes the request: by ``Authorization: Bearer`` or by cookie, their session looked up.
+
+        Raises :class:`~hydracore.errors.NotAuthenticated`; :class:`~hydracore.errors.EmailNotVerified`
+        while the token says that the address is not proven, unless ``allow_unverified``;
+        :class:`~hydracore.errors.CrossOriginRefused` for a cookie on another site's POST;
+        :class:`~hydracore.errors.StoreUnavailable`.
+        """
+        return await current_user(self._web, request, allow_unverified=allow_unverified)
+
+    async def rotate_keys(self) -> SigningKey:
+        """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node."""
+        key = await self.services.keys.rotate()
+        self.registry.announce(KeyRotated(kid=key.kid))
+        return key
+
+    async def not_ready(self) -> str:
+        """Why it cannot serve, in words for an operator; "" when it can."""
+        if self._problem:
+            return self._problem
+        # Anyone may ask, so the database is asked once a second at most.
+        now = asyncio.get_running_loop().time()
+        if now - self._last_answer[0] >= _TEND_EVERY:
+            self._last_answer = (now, await self._store.not_ready())
+        return self._last_answer[1]
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return len(self._web.in_flight)
+
+    def _collection(self, name: str) -> object:
+        return self._store.collection(name)
+
+
+def _passwords(config: Config) -> Passwords:
+    chosen = config.password
+    cost = HashCost(chosen.memory_kib, chosen.time_cost, chosen.parallelism)
+    if chosen.profile == "testing":
+        log.warning("password.profile is testing: hashes protect nobody")
+        cost = TESTING
+    threads = chosen.hash_threads or len(os.sched_getaffinity(0))
+    return Passwords(cost, HashingPool(threads, chosen.hash_queue))
+
+
+def server_secret(config: Config, token: Token) -> str:
+    """The configured secret; beside the embedded database one of its own, made at the first start.
+
+    Raises :class:`StartupError` when its file cannot be read or is not whole.
+    """
+    if config.secret:
+        return config.secret
+    if not config.embedded:
+        return token(32)  # store.driver is memory: nothing outlives this process.
+    file = config.data_dir / "secret"
+    try:
+        _write_once(file, token(32))
+        secret = file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"The server secret in {file} cannot be read or written: {error}.") from error
+    if len(secret) < 32:
+        raise StartupError(
+            f"The server secret in {file} is not whole. Restore it from a backup: without it nobody stays signed in, "
+            "and the signing keys in the database cannot be opened."
+        )
+    return secret
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Create ``file`` whole or not at all, unless it is there; of two at once, one wins."""
+    if file.exists():
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink()

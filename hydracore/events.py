@@ -1,0 +1,115 @@
+"""What happens, as values that ``hydracore_on_event`` receives. No event holds a secret."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened. ``network`` is the client's, "" where none was involved."""
+
+    network: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserEvent(Event):
+    """Something that happened to one account."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEvent(UserEvent):
+    """Something that happened to one session."""
+
+    session_id: str
+
+
+class Registered(UserEvent):
+    """An account was created."""
+
+
+class EmailVerified(UserEvent):
+    """The owner proved the address by its code."""
+
+
+class LoggedIn(SessionEvent):
+    """A session began."""
+
+
+class Refreshed(SessionEvent):
+    """A refresh token was exchanged for its successor."""
+
+
+class RefreshReused(SessionEvent):
+    """An older refresh token was presented: taken for theft, the session has ended (RFC 9700, 4.14.2)."""
+
+
+class LoggedOut(SessionEvent):
+    """The owner ended a session."""
+
+
+class PasswordReset(UserEvent):
+    """A password was set through a mailed token; all sessions have ended."""
+
+
+class UserDisabled(UserEvent):
+    """An operator closed an account; all sessions have ended."""
+
+
+class UserEnabled(UserEvent):
+    """An operator opened an account again."""
+
+
+class UserDeleted(UserEvent):
+    """An operator deleted an account and what belonged to it."""
+
+
+class SessionsRevoked(UserEvent):
+    """An operator ended all sessions of an account."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginFailed(Event):
+    """Wrong credentials. ``address_digest`` tells attempts on one address apart without naming it."""
+
+    address_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationFailed(Event):
+    """A wrong or expired code was presented."""
+
+    address_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited(Event):
+    """A rate limit refused a request."""
+
+    rule: str
+    retry_after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailSent(Event):
+    """A transport took a message over."""
+
+    kind: str
+    intent_id: str
+    attempts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailDead(Event):
+    """A message was given up; ``hydracore mail list`` shows it."""
+
+    kind: str
+    intent_id: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRotated(Event):
+    """A new signing key was published."""
+
+    kid: str

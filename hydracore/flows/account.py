@@ -1,0 +1,37 @@
+"""What operators do to accounts. Ending an account's epoch is what ends its sessions, at once and on every node."""
+
+from hydracore.events import SessionsRevoked, UserDeleted, UserDisabled, UserEnabled
+from hydracore.flows.services import Services
+from hydracore.models import User
+
+
+async def disable_user(services: Services, user: User) -> None:
+    """Close the account: no sign-in, and all sessions end."""
+    await services.store.users.disable(user.id)
+    await _forget(services, user)
+    services.announce(UserDisabled(user_id=user.id))
+
+
+async def enable_user(services: Services, user: User) -> None:
+    """Open it again; sessions that ended stay ended."""
+    await services.store.users.enable(user.id)
+    services.announce(UserEnabled(user_id=user.id))
+
+
+async def delete_user(services: Services, user: User) -> None:
+    """Delete the account with its sessions and codes."""
+    await services.store.users.delete(user.id)
+    await _forget(services, user)
+    services.announce(UserDeleted(user_id=user.id))
+
+
+async def revoke_sessions(services: Services, user: User) -> None:
+    """End every session, and every code and token that was mailed."""
+    await services.store.users.start_epoch(user.id)
+    await _forget(services, user)
+    services.announce(SessionsRevoked(user_id=user.id))
+
+
+async def _forget(services: Services, user: User) -> None:
+    await services.store.sessions.end_all(user.id)
+    await services.store.codes.drop_all(user.id)

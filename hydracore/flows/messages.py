@@ -1,0 +1,60 @@
+"""What a mail says, decided when it is sent: for whom, with which code or token, or nothing at all."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from hydracore.errors import MailRefused
+from hydracore.flows import recovery, verification
+from hydracore.flows.services import Services
+from hydracore.mail import Prepared
+from hydracore.models import MailIntent, User
+
+_NOTICE_LIFE = timedelta(days=1)
+
+
+async def prepare(services: Services, intent: MailIntent) -> Prepared | None:
+    """The message, or None where nobody is to get it: no account, or one that does not need it.
+
+    It always goes to the address that the account has, never to what was typed.
+    """
+    user = await services.store.users.by_address(intent.address_key)
+    if user is None or user.disabled:
+        return None
+    if intent.kind == "verify_email":
+        return None if user.email_verified else await _verify_email(services, intent, user)
+    if intent.kind == "reset_password":
+        return await _reset_password(services, intent, user)
+    return _prepared(services, intent, user, {}, _NOTICE_LIFE)
+
+
+async def _verify_email(services: Services, intent: MailIntent, user: User) -> Prepared:
+    digits, code = verification.new_code(services, user)
+    await services.store.codes.put(code)
+    minutes = int(verification.LIFE.total_seconds() // 60)
+    return _prepared(services, intent, user, {"code": digits, "minutes": minutes}, verification.LIFE / 2)
+
+
+async def _reset_password(services: Services, intent: MailIntent, user: User) -> Prepared:
+    token, code = recovery.new_token(services, user)
+    await services.store.codes.put(code)
+    page = services.settings.mail.reset_url or f"{services.settings.issuer}/reset-password"
+    # In the fragment, which browsers keep to themselves: no server's log and no Referer shows it.
+    values = {
+        "token": token,
+        "link": f"{page}#token={token}",
+        "minutes": int(recovery.LIFE.total_seconds() // 60),
+    }
+    return _prepared(services, intent, user, values, recovery.LIFE / 2)
+
+
+def _prepared(
+    services: Services, intent: MailIntent, user: User, values: Mapping[str, Any], life: timedelta
+) -> Prepared:
+    now = services.now()
+    message_id = f"{intent.id}.{int(now.timestamp())}"
+    try:
+        message = services.templates.compose(intent.kind, user.email, values, message_id, now)
+    except ValueError as error:
+        raise MailRefused("the account's address cannot be written in a header") from error
+    return Prepared(message, now + life)

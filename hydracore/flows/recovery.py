@@ -1,0 +1,55 @@
+"""A forgotten password: a mailed token sets a new one, ends everything older, and proves the address."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from hydracore.errors import InvalidToken, StoreUnavailable
+from hydracore.events import PasswordReset
+from hydracore.flows.passwords import hash_new_password
+from hydracore.flows.services import Services
+from hydracore.limits import Spend
+from hydracore.models import Code, User
+
+LIFE = timedelta(minutes=30)
+
+
+async def reset_password(services: Services, token: str, new_password: str, network: str) -> None:
+    """Set the password.
+
+    The account's epoch moves in the same atomic step as the password is set, so the token works
+    once, and every session, code and token of before is void. Raises :class:`InvalidToken`,
+    :class:`ValidationFailed` for a refused password (the token stays good), :class:`TooManyRequests`.
+    """
+    async with services.limiter.failures(network, InvalidToken, Spend("reset_network", (network,))):
+        kept = await services.store.codes.reset(token_digest(services, token), services.now())
+        user = await services.store.users.by_id(kept.user_id) if kept else None
+        if kept is None or user is None or user.epoch != kept.epoch:
+            raise InvalidToken
+        password_hash = await hash_new_password(services, new_password, user.email, "new_password")
+        changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash)
+        if changed is None:
+            raise InvalidToken
+    # Void already; this is tidying up, and no reason to tell the client that anything failed.
+    with suppress(StoreUnavailable):
+        await services.store.sessions.end_epochs_before(user.id, changed.epoch)
+        await services.store.codes.drop_epochs_before(user.id, changed.epoch)
+    await services.post("password_changed", user.address_key)
+    services.announce(PasswordReset(user_id=user.id, network=network))
+
+
+def new_token(services: Services, user: User) -> tuple[str, Code]:
+    """256 random bits, and what the store keeps of them."""
+    token = services.token(32)
+    digest = token_digest(services, token)
+    return token, Code(
+        id=f"reset:{digest}",
+        kind="reset",
+        user_id=user.id,
+        epoch=user.epoch,
+        digest=digest,
+        expires_at=services.now() + LIFE,
+    )
+
+
+def token_digest(services: Services, token: str) -> str:
+    return services.secret.mac("reset-token", token)

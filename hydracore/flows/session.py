@@ -1,0 +1,124 @@
+"""Sessions: start, refresh, end; and who makes a request."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+from hydracore.errors import (
+    EmailNotVerified,
+    InvalidRefreshToken,
+    NotAuthenticated,
+    StoreUnavailable,
+)
+from hydracore.events import LoggedIn, LoggedOut, Refreshed, RefreshReused
+from hydracore.flows.services import Services
+from hydracore.models import CurrentUser, Grant, Session, User
+
+
+async def start_session(services: Services, user: User, network: str) -> Grant:
+    """A new session, never an adopted one. It carries the user's epoch as it was read: if that has
+    moved on meanwhile (a reset, a disabled account), the session is void from the start."""
+    now = services.now()
+    tokens = services.settings.tokens
+    session = Session(
+        id=services.token(18),
+        user_id=user.id,
+        epoch=user.epoch,
+        generation=1,
+        created_at=now,
+        rotated_at=now,
+        ends_at=now + timedelta(seconds=tokens.session_ttl),
+        expires_at=now + timedelta(seconds=tokens.idle_ttl),
+    )
+    if not await services.store.sessions.add(session):
+        raise StoreUnavailable
+    services.announce(LoggedIn(user_id=user.id, session_id=session.id, network=network))
+    return _grant(services, user, session)
+
+
+async def refresh(services: Services, token: str, network: str) -> Grant:
+    """Exchange a refresh token for its successor.
+
+    The first to present generation n moves the session to n+1. Whoever presents n again within the
+    grace gets the same n+1. Anything older is theft and ends the session (RFC 9700, section 4.14.2).
+    Raises :class:`InvalidRefreshToken`.
+    """
+    session_id, generation = services.refresh.read(token)
+    now = services.now()
+    idle_end = now + timedelta(seconds=services.settings.tokens.idle_ttl)
+    session = await services.store.sessions.advance(session_id, generation, now, idle_end)
+    if session is None:
+        session = await _repeated(services, session_id, generation, network)
+    user = await services.store.users.by_id(session.user_id)
+    if user is None or user.disabled or user.epoch != session.epoch:
+        raise InvalidRefreshToken
+    services.announce(Refreshed(user_id=user.id, session_id=session.id, network=network))
+    return _grant(services, user, session)
+
+
+async def _repeated(services: Services, session_id: str, generation: int, network: str) -> Session:
+    # Looking first is safe here: generations only grow, so theft stays theft, and a session that
+    # is ended stays ended.
+    now = services.now()
+    session = await services.store.sessions.live(session_id, now)
+    if session is None or generation > session.generation:
+        raise InvalidRefreshToken
+    grace = timedelta(seconds=services.settings.tokens.refresh_grace)
+    if session.generation == generation + 1 and now - session.rotated_at < grace:
+        return session
+    if await services.store.sessions.end(session_id):
+        services.announce(RefreshReused(user_id=session.user_id, session_id=session_id, network=network))
+    raise InvalidRefreshToken
+
+
+async def log_out(services: Services, refresh_tokens: list[str], access_token: str, network: str) -> None:
+    """End the sessions that the tokens belong to; whatever is no token of ours is passed over."""
+    ids = set()
+    for token in refresh_tokens:
+        with suppress(InvalidRefreshToken):
+            ids.add(services.refresh.read(token)[0])
+    if access_token:
+        with suppress(NotAuthenticated):
+            ids.add((await services.access.verify(access_token)).session_id)
+    for session_id in ids:
+        if session := await services.store.sessions.end(session_id):
+            services.announce(LoggedOut(user_id=session.user_id, session_id=session_id, network=network))
+
+
+async def authenticate(services: Services, access_token: str, *, allow_unverified: bool = False) -> CurrentUser:
+    """Who the token stands for, its session looked up: an ended one is refused at once.
+
+    Raises :class:`NotAuthenticated`, or :class:`EmailNotVerified` while the token's ``evf`` is
+    false, unless ``allow_unverified``.
+    """
+    claims = await services.access.verify(access_token)
+    session, user = await asyncio.gather(
+        services.store.sessions.live(claims.session_id, services.now()),
+        services.store.users.by_id(claims.user_id),
+    )
+    if session is None or user is None or user.disabled:
+        raise NotAuthenticated
+    if session.user_id != user.id or session.epoch != user.epoch:
+        raise NotAuthenticated
+    if not claims.email_verified and not allow_unverified:
+        raise EmailNotVerified
+    return CurrentUser(user.id, user.email, user.email_verified, user.created_at, session.id)
+
+
+async def holder(services: Services, access_token: str) -> str:
+    """The id of the user whose live session the token belongs to; "" for none."""
+    try:
+        return (await authenticate(services, access_token, allow_unverified=True)).id
+    except NotAuthenticated:
+        return ""
+
+
+def _grant(services: Services, user: User, session: Session) -> Grant:
+    ends = min(session.expires_at, session.ends_at)
+    return Grant(
+        access_token=services.access.issue(user, session),
+        refresh_token=services.refresh.issue(session.id, session.generation),
+        expires_in=services.access.ttl,
+        email_verified=user.email_verified,
+        refresh_expires_in=int((ends - services.now()).total_seconds()),
+    )

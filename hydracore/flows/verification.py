@@ -1,0 +1,102 @@
+"""Proof of an address by a mailed code of six digits."""
+
+from contextlib import suppress
+from datetime import timedelta
+from hashlib import sha256
+
+from hydracore.addresses import parse_address
+from hydracore.errors import InvalidCode, StoreUnavailable
+from hydracore.events import EmailVerified, VerificationFailed
+from hydracore.flows.services import Services
+from hydracore.flows.session import holder, start_session
+from hydracore.limits import Spend
+from hydracore.models import Address, Code, Grant, MailKind, User
+from hydracore.secret import same
+
+LIFE = timedelta(minutes=10)
+MOST_TRIES = 5
+
+
+async def verify_email(services: Services, email: str, code: str, access_token: str, network: str) -> Grant:
+    """Redeem the code: once, only while the account is unverified. It signs in.
+
+    A client that does not hold a session of the account (``access_token``) may be the first to
+    prove that the address is theirs: sessions begun before the proof end (someone else may have
+    registered the address). Raises :class:`InvalidCode` and :class:`TooManyRequests`.
+    """
+    address = parse_address(email)
+    async with services.limiter.failures(
+        network,
+        InvalidCode,
+        Spend("verify_address", (address.key,)),
+        Spend("verify_network", (network,)),
+    ):
+        user = await _proven(services, address, code, network)
+        holds_session = bool(access_token) and await holder(services, access_token) == user.id
+        verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not holds_session)
+        if verified is None:
+            raise InvalidCode  # Another request with the same code was first.
+    # Void already; this is tidying up, and no reason to tell the client that anything failed.
+    with suppress(StoreUnavailable):
+        await services.store.codes.drop_kind(user.id, "verification")
+        await services.store.sessions.end_epochs_before(user.id, verified.epoch)
+    services.announce(EmailVerified(user_id=user.id, network=network))
+    return await start_session(services, verified, network)
+
+
+async def _proven(services: Services, address: Address, code: str, network: str) -> User:
+    user = await services.store.users.by_address(address.key)
+    now = services.now()
+    # Counted before it is compared, and counted for every address: an unknown one costs the same write.
+    kept = await services.store.codes.count_try(code_id(services, address.key), now + LIFE)
+    right = same(kept.digest, code_digest(services, kept.user_id, kept.epoch, code))
+    if (
+        right
+        and user is not None
+        and (kept.user_id, kept.epoch) == (user.id, user.epoch)
+        and not (user.email_verified or user.disabled)
+        and kept.tries <= MOST_TRIES
+        and kept.expires_at > now
+    ):
+        return user
+    digest = services.address_digest(address.key)
+    services.announce(VerificationFailed(address_digest=digest, network=network))
+    raise InvalidCode
+
+
+def new_code(services: Services, user: User) -> tuple[str, Code]:
+    """Six digits, and what the store keeps of them."""
+    # 256 random bits modulo a million: the bias is beyond measure.
+    digits = f"{int.from_bytes(sha256(services.token(32).encode()).digest()) % 1_000_000:06d}"
+    return digits, Code(
+        id=code_id(services, user.address_key),
+        kind="verification",
+        user_id=user.id,
+        epoch=user.epoch,
+        digest=code_digest(services, user.id, user.epoch, digits),
+        expires_at=services.now() + LIFE,
+    )
+
+
+def code_id(services: Services, address_key: str) -> str:
+    return f"verification:{services.address_digest(address_key)}"
+
+
+def code_digest(services: Services, user_id: str, epoch: int, code: str) -> str:
+    return services.secret.mac("verification-code", user_id, str(epoch), code)
+
+
+async def ask_for_mail(services: Services, kind: MailKind, email: str, network: str) -> None:
+    """Have a mail sent that an account at that address may need.
+
+    The same work for every address: counters, and one intent. Whether there is an account, and
+    whether it needs that mail, is looked up when the mail is sent. Raises :class:`TooManyRequests`.
+    """
+    address = parse_address(email)
+    await services.limiter.spend(
+        network,
+        Spend("mail_address", (kind, address.key)),
+        Spend("mail_address_hourly", (kind, address.key)),
+        Spend("mail_network", (network,)),
+    )
+    await services.post(kind, address.key)

@@ -1,0 +1,250 @@
+"""Mail: templates to messages, and the worker that empties the outbox."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from random import SystemRandom
+from typing import Any, Protocol
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from hydracore.chance import Now, Token
+from hydracore.errors import MailRefused, StoreUnavailable
+from hydracore.events import Event, MailDead, MailSent
+from hydracore.logs import logger
+from hydracore.models import MailIntent, MailKind
+from hydracore.records import MailTransport
+from hydracore.secret import CannotOpen, ServerSecret
+
+log = logger("hydracore.mail")
+
+_POLICY = policy.SMTP
+_POLL = 1.0
+_SIDE_BY_SIDE = 4
+_LEASE_MARGIN = 30
+_FIRST_PAUSE = 5
+_LONGEST_PAUSE = 3600
+
+
+class Templates:
+    """``templates/mail/<kind>/{subject.txt,body.txt,body.html}``."""
+
+    def __init__(self, sender: str, product: str) -> None:
+        self._sender = sender
+        self._product = product
+        self._jinja = Environment(
+            loader=PackageLoader("hydracore", "templates/mail"),
+            autoescape=select_autoescape(["html"]),
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+        )
+
+    def compose(
+        self, kind: MailKind, to: str, values: Mapping[str, Any], message_id: str, now: datetime
+    ) -> EmailMessage:
+        """The whole message. Raises ``ValueError`` for an address that is no header's text."""
+        values = {"product": self._product, "email": to, **values}
+        message = EmailMessage(policy=_POLICY)
+        message["From"] = self._sender
+        message["To"] = to
+        message["Subject"] = self._render(kind, "subject.txt", values).strip()
+        message["Date"] = format_datetime(now)
+        domain = parseaddr(self._sender)[1].rpartition("@")[2]
+        message["Message-ID"] = f"<{message_id}@{domain}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
+        _set(message.set_content, self._render(kind, "body.txt", values))
+        _set(message.add_alternative, self._render(kind, "body.html", values), subtype="html")
+        return message
+
+    def _render(self, kind: str, part: str, values: Mapping[str, Any]) -> str:
+        return self._jinja.get_template(f"{kind}/{part}").render(values)
+
+
+def _set(put: Callable[..., None], text: str, **how: str) -> None:
+    # Lines of up to 998 octets may go as they are (RFC 5322, 2.1.1): a folder's files stay readable.
+    plain = text.isascii() and max(map(len, text.splitlines()), default=0) < 998
+    put(text, **how, **({"cte": "7bit"} if plain else {}))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A message, and until when it makes sense to send it: after that it is prepared anew."""
+
+    message: EmailMessage
+    until: datetime
+
+
+Prepare = Callable[[MailIntent], Awaitable[Prepared | None]]
+
+
+class OutboxStore(Protocol):
+    async def lease(self, lease: str, now: datetime, until: datetime) -> MailIntent | None: ...
+
+    async def seal(self, intent: MailIntent, sealed: bytes, until: datetime) -> bool: ...
+
+    async def done(self, intent: MailIntent) -> None: ...
+
+    async def defer(self, intent: MailIntent, due_at: datetime, error: str) -> None: ...
+
+    async def bury(self, intent: MailIntent, error: str) -> None: ...
+
+    async def release(self, intent: MailIntent, now: datetime) -> None: ...
+
+
+class MailWorker:
+    """Leases intents, has them prepared, sends them; several nodes may each run one.
+
+    At least once: a message is sent twice only if this process dies between the transport's yes
+    and the store's. What is prepared is sealed in the store first, so that each try sends the same
+    bytes under the same key.
+    """
+
+    def __init__(
+        self,
+        outbox: OutboxStore,
+        transport: MailTransport,
+        prepare: Prepare,
+        secret: ServerSecret,
+        announce: Callable[[Event], None],
+        *,
+        timeout: int,
+        max_attempts: int,
+        now: Now,
+        token: Token,
+    ) -> None:
+        self._outbox = outbox
+        self._transport = transport
+        self._prepare = prepare
+        self._secret = secret
+        self._announce = announce
+        self._timeout = timeout
+        self._max_attempts = max_attempts
+        self._now = now
+        self._token = token
+        self._wake = asyncio.Event()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.Task[None] | None = None
+        self._jitter = SystemRandom().uniform
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop().create_task(self._run())
+
+    def wake(self) -> None:
+        """There is mail: look now, not at the next poll."""
+        self._wake.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Lease nothing more; give deliveries under way ``timeout`` seconds, then give their leases back."""
+        if self._loop is None:
+            return
+        self._loop.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._loop
+        if self._deliveries:
+            await asyncio.wait(self._deliveries, timeout=timeout)
+        for delivery in self._deliveries:
+            delivery.cancel()
+        if self._deliveries:
+            await asyncio.wait(self._deliveries)
+        await self._transport.close()
+        self._loop = None
+
+    async def _run(self) -> None:
+        healthy = True
+        while True:
+            try:
+                while len(self._deliveries) < _SIDE_BY_SIDE and (intent := await self._lease()):
+                    delivery = asyncio.get_running_loop().create_task(self._deliver(intent))
+                    self._deliveries.add(delivery)
+                    delivery.add_done_callback(self._finished)
+                healthy = True
+            except Exception as error:
+                if healthy:
+                    log.warning("the outbox cannot be read", error=type(error).__name__)
+                healthy = False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _POLL)
+            self._wake.clear()
+
+    def _finished(self, delivery: "asyncio.Task[None]") -> None:
+        self._deliveries.discard(delivery)
+        self._wake.set()
+
+    async def _lease(self) -> MailIntent | None:
+        now = self._now()
+        until = now + timedelta(seconds=self._timeout + _LEASE_MARGIN)
+        # Shielded: a lease that was taken while stopping must come back to be released.
+        taking = asyncio.ensure_future(self._outbox.lease(self._token(9), now, until))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(StoreUnavailable):
+                if intent := await taking:
+                    await self._outbox.release(intent, self._now())
+            raise
+
+    async def _deliver(self, intent: MailIntent) -> None:
+        try:
+            await self._try(intent)
+        except asyncio.CancelledError:
+            with suppress(StoreUnavailable):
+                await self._outbox.release(intent, self._now())
+        except StoreUnavailable:
+            # The lease runs out and the intent is due again.
+            log.warning("mail left for later, the store is away", intent=intent.id)
+
+    async def _try(self, intent: MailIntent) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                sealed = await self._sealed(intent)
+                if sealed is not None:
+                    await self._transport.send(*self._open(sealed))
+        except StoreUnavailable:
+            raise
+        except MailRefused as error:
+            await self._bury(intent, str(error))
+        except Exception as error:
+            await self._defer(intent, str(error) or type(error).__name__)
+        else:
+            await self._outbox.done(intent)
+            if sealed is not None:
+                self._announce(MailSent(kind=intent.kind, intent_id=intent.id, attempts=intent.attempts))
+
+    async def _sealed(self, intent: MailIntent) -> MailIntent | None:
+        """The intent with its message sealed inside; None when there is nothing to send."""
+        if intent.sealed is not None and intent.sealed_until and intent.sealed_until > self._now():
+            return intent
+        prepared = await self._prepare(intent)
+        if prepared is None:
+            return None
+        raw = prepared.message.as_bytes(policy=_POLICY)
+        sealed = self._secret.seal("outbox", raw, intent.id)
+        if not await self._outbox.seal(intent, sealed, prepared.until):
+            return None  # Slower than the lease: another worker has it.
+        return replace(intent, sealed=sealed, sealed_until=prepared.until)
+
+    def _open(self, intent: MailIntent) -> tuple[EmailMessage, str]:
+        try:
+            raw = self._secret.open("outbox", intent.sealed or b"", intent.id)
+        except CannotOpen as error:
+            raise MailRefused("sealed under another server secret") from error
+        message = message_from_bytes(raw, policy=_POLICY)
+        return message, f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
+
+    async def _defer(self, intent: MailIntent, error: str) -> None:
+        if intent.attempts >= self._max_attempts:
+            await self._bury(intent, error)
+            return
+        pause = min(_FIRST_PAUSE * 2 ** (intent.attempts - 1), _LONGEST_PAUSE) * self._jitter(0.5, 1)
+        log.warning("mail deferred", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
+        await self._outbox.defer(intent, self._now() + timedelta(seconds=pause), error)
+
+    async def _bury(self, intent: MailIntent, error: str) -> None:
+        log.error("mail given up", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
+        await self._outbox.bury(intent, error)
+        self._announce(MailDead(kind=intent.kind, intent_id=intent.id, error=error))

@@ -1,0 +1,132 @@
+"""What the domain is made of. Frozen values; ``.public()`` is the JSON view."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+CodeKind = Literal["verification", "reset"]
+MailKind = Literal["verify_email", "reset_password", "password_changed", "account_exists"]
+KeyState = Literal["next", "active", "retired"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """An e-mail address: as written, and the key under which it is unique."""
+
+    email: str
+    key: str
+
+
+@dataclass(frozen=True)
+class User:
+    """An account. ``epoch`` counts the moments that end all sessions and codes of before:
+    whatever carries an older epoch is void, whether or not it was deleted already."""
+
+    id: str
+    email: str
+    address_key: str
+    password_hash: str = field(repr=False)
+    created_at: datetime
+    email_verified: bool = False
+    disabled: bool = False
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """One sign-in: the refresh token family. ``generation`` is that of the one live refresh token."""
+
+    id: str
+    user_id: str
+    epoch: int
+    generation: int
+    created_at: datetime
+    rotated_at: datetime
+    ends_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Code:
+    """A mailed secret, as the store knows it: a keyed digest with an end."""
+
+    id: str
+    kind: CodeKind
+    user_id: str
+    epoch: int
+    digest: str = field(repr=False)
+    expires_at: datetime
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class MailIntent:
+    """A message that must go out. What it says is decided when it is sent; once it holds a
+    secret it is kept sealed, so that a second try sends the same bytes until ``sealed_until``."""
+
+    id: str
+    kind: MailKind
+    address_key: str
+    created_at: datetime
+    attempts: int = 0
+    sealed: bytes | None = field(default=None, repr=False)
+    sealed_until: datetime | None = None
+    lease: str = ""
+    dead: bool = False
+    error: str = ""
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A key pair for access tokens. It signs from ``active_from`` until the next one does,
+    and is published until ``expires_at``."""
+
+    kid: str
+    sequence: int
+    algorithm: str
+    public_jwk: Mapping[str, Any]
+    sealed_private: bytes = field(repr=False)
+    created_at: datetime
+    active_from: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a sign-in yields (RFC 6749, section 5.1, and ``email_verified``)."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int
+    email_verified: bool
+    refresh_expires_in: int
+
+    def public(self) -> dict[str, Any]:
+        return {
+            "access_token": self.access_token,
+            "email_verified": self.email_verified,
+            "expires_in": self.expires_in,
+            "refresh_token": self.refresh_token,
+            "token_type": "bearer",
+        }
+
+
+@dataclass(frozen=True)
+class CurrentUser:
+    """Who makes a request: what ``authenticate()`` gives to handlers."""
+
+    id: str
+    email: str
+    email_verified: bool
+    created_at: datetime
+    session_id: str
+
+    def public(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "email": self.email,
+            "email_verified": self.email_verified,
+            "created_at": self.created_at.isoformat(),
+        }

@@ -1,0 +1,60 @@
+"""The server secret and what is derived from it: one key a purpose, so that no value made
+for one purpose is ever valid for another."""
+
+import hmac
+import os
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_NONCE_BYTES = 12
+
+
+class CannotOpen(Exception):
+    """Sealed bytes were made under another secret or for another purpose, or were altered."""
+
+
+class ServerSecret:
+    """Keys derived by HKDF-SHA256 (RFC 5869) from the one secret of a deployment.
+
+    All nodes over one database hold the same secret; whoever has the database alone can
+    neither make a refresh token nor guess a code nor sign an access token.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._root = secret.encode()
+        self._keys: dict[str, bytes] = {}
+
+    def _key(self, purpose: str) -> bytes:
+        if purpose not in self._keys:
+            hkdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"hydracore/1/" + purpose.encode())
+            self._keys[purpose] = hkdf.derive(self._root)
+        return self._keys[purpose]
+
+    def mac(self, purpose: str, *parts: str) -> str:
+        """A keyed digest of ``parts``: 256 bits as URL-safe text without padding (43 characters)."""
+        # Lengths go in first: ("ab", "c") and ("a", "bc") must differ.
+        message = "".join(f"{len(part)}:{part}" for part in parts).encode()
+        digest = hmac.digest(self._key(purpose), message, sha256)
+        return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def seal(self, purpose: str, plain: bytes, bound_to: str) -> bytes:
+        """Encrypt (AES-256-GCM), bound to the document that will hold it."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._key(purpose)).encrypt(nonce, plain, bound_to.encode())
+
+    def open(self, purpose: str, sealed: bytes, bound_to: str) -> bytes:
+        """Undo :meth:`seal`; raises :class:`CannotOpen`."""
+        try:
+            return AESGCM(self._key(purpose)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
+        except (InvalidTag, ValueError) as error:
+            raise CannotOpen(purpose) from error
+
+
+def same(left: str, right: str) -> bool:
+    """Compare in constant time; any text, not only ASCII."""
+    return hmac.compare_digest(left.encode("utf-8", "replace"), right.encode("utf-8", "replace"))

@@ -1,0 +1,108 @@
+"""One collection: frozen models in and out, the driver's errors translated."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from hydracore.errors import StoreUnavailable
+
+Model = TypeVar("Model")
+Result = TypeVar("Result")
+Query = Mapping[str, Any]
+
+
+class Duplicate(Exception):
+    """A unique index refused a write."""
+
+
+async def answer(operation: Awaitable[Result]) -> Result:
+    """Await a driver's operation; raises :class:`Duplicate` or :class:`StoreUnavailable`."""
+    try:
+        return await operation
+    except DuplicateKeyError as error:
+        raise Duplicate from error
+    except PyMongoError as error:
+        raise StoreUnavailable from error
+
+
+class Documents(Generic[Model]):
+    """The documents of one model; the model's ``key`` field is their ``_id``."""
+
+    def __init__(self, collection: Any, model: type[Model], key: str = "id") -> None:
+        self._collection = collection
+        self._model = model
+        self._key = key
+        self._fields = [item.name for item in fields(model) if item.name != key]  # type: ignore[arg-type]  # a dataclass
+
+    async def add(self, value: Model) -> bool:
+        """Insert; False when a unique index refuses."""
+        try:
+            await answer(self._collection.insert_one(self._document(value)))
+        except Duplicate:
+            return False
+        return True
+
+    async def put(self, value: Model) -> None:
+        """Insert, or replace what has the same key."""
+        document = self._document(value)
+        try:
+            await answer(self._collection.replace_one({"_id": document["_id"]}, document, upsert=True))
+        except Duplicate:
+            # Two upserts at once: the loser finds the document now.
+            await answer(self._collection.replace_one({"_id": document["_id"]}, document))
+
+    async def one(self, query: Query) -> Model | None:
+        return self._value(await answer(self._collection.find_one(query)))
+
+    async def many(self, query: Query, sort: Sequence[tuple[str, int]], limit: int) -> list[Model]:
+        found = await answer(self._collection.find(query, sort=list(sort), limit=limit).to_list(limit))
+        return [value for document in found if (value := self._value(document))]
+
+    async def change(
+        self, query: Query, update: Mapping[str, Any], sort: Sequence[tuple[str, int]] | None = None
+    ) -> Model | None:
+        """Change the first match in one atomic step; the changed one, or None."""
+        changed = self._collection.find_one_and_update(query, update, sort=sort, return_document=ReturnDocument.AFTER)
+        return self._value(await answer(changed))
+
+    async def change_or_add(self, query: Query, update: Mapping[str, Any]) -> Model:
+        """Change the match in one atomic step, or insert what ``query`` and ``update`` say."""
+
+        async def attempt() -> Mapping[str, Any]:
+            found: Mapping[str, Any] = await answer(
+                self._collection.find_one_and_update(query, update, upsert=True, return_document=ReturnDocument.AFTER)
+            )
+            return found
+
+        try:
+            return self._model_of(await attempt())
+        except Duplicate:
+            # Two inserts at once: the loser finds the document now.
+            return self._model_of(await attempt())
+
+    async def change_all(self, query: Query, update: Mapping[str, Any]) -> int:
+        result = await answer(self._collection.update_many(query, update))
+        return int(result.modified_count)
+
+    async def take(self, query: Query) -> Model | None:
+        """Delete one match in one atomic step; what it was, or None: only one caller gets it."""
+        return self._value(await answer(self._collection.find_one_and_delete(query)))
+
+    async def drop(self, query: Query) -> int:
+        """Delete every match; how many they were."""
+        result = await answer(self._collection.delete_many(query))
+        return int(result.deleted_count)
+
+    def _document(self, value: Model) -> dict[str, Any]:
+        return {"_id": getattr(value, self._key), **{name: getattr(value, name) for name in self._fields}}
+
+    def _value(self, document: Mapping[str, Any] | None) -> Model | None:
+        return None if document is None else self._model_of(document)
+
+    def _model_of(self, document: Mapping[str, Any]) -> Model:
+        # Members that a newer version added are passed over: documents only expand.
+        known = {name: document[name] for name in self._fields if name in document}
+        return self._model(**{self._key: document["_id"]}, **known)

@@ -1,0 +1,65 @@
+"""What differs between the drivers: making a client and closing it. Their collections' verbs are the same."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hydracore.errors import StartupError
+
+Client = tuple[Any, Callable[[], Awaitable[None]]]
+
+
+def connect(driver: str, uri: str, timeout: int) -> Client:
+    """A client of the running event loop, and what closes it. Every operation has ``timeout``
+    seconds in all, of which finding a server may take half."""
+    options: dict[str, Any] = {
+        "timeoutMS": timeout * 1000,
+        "serverSelectionTimeoutMS": timeout * 500,
+        "connectTimeoutMS": timeout * 500,
+        "tz_aware": True,
+        "appname": "hydracore",
+    }
+    return _CONNECT[driver](uri, options)
+
+
+def _pymongo(uri: str, options: dict[str, Any]) -> Client:
+    from pymongo import AsyncMongoClient
+
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, **options)
+    return client, client.close
+
+
+def _motor(uri: str, options: dict[str, Any]) -> Client:
+    # Optional dependency: imported only when chosen.
+    try:
+        from motor.motor_asyncio import AsyncIOMotorClient
+    except ImportError as error:
+        raise StartupError('store.driver is motor, which is not installed: pip install "hydracore[motor]".') from error
+    client: Any = AsyncIOMotorClient(uri, **options)
+
+    async def close() -> None:
+        client.close()
+
+    return client, close
+
+
+def _memory(uri: str, options: dict[str, Any]) -> Client:
+    # Optional dependency: imported only when chosen.
+    try:
+        from mongomock_motor import AsyncMongoMockClient
+    except ImportError as error:
+        raise StartupError(
+            'store.driver is memory, which needs mongomock-motor: pip install "hydracore[memory]". '
+            "It forgets everything and is for tests."
+        ) from error
+
+    async def close() -> None:
+        pass
+
+    return AsyncMongoMockClient(tz_aware=True), close
+
+
+_CONNECT: dict[str, Callable[[str, dict[str, Any]], Client]] = {
+    "pymongo": _pymongo,
+    "motor": _motor,
+    "memory": _memory,
+}

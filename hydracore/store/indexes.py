@@ -1,0 +1,54 @@
+"""Which indexes there must be, and making sure of them from any number of nodes at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydracore.records import Collection, Index
+from hydracore.store.documents import answer
+
+# Documents stay a day past their end: expiry is in the queries, this is for space alone.
+_DAY = 86_400
+
+OWN = (
+    Collection("users", [Index([("address_key", 1)], unique=True), Index([("created_at", 1), ("_id", 1)])]),
+    Collection("sessions", [Index([("user_id", 1)]), Index([("expires_at", 1)], expire_after=_DAY)]),
+    Collection(
+        "codes",
+        [
+            Index([("user_id", 1)]),
+            Index([("digest", 1), ("kind", 1)]),
+            Index([("expires_at", 1)], expire_after=_DAY),
+        ],
+    ),
+    Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)])]),
+    Collection("keys", [Index([("sequence", 1)], unique=True)]),
+)
+
+
+async def ensure(database: Any, collections: Sequence[Collection]) -> None:
+    """Create what is missing. Creating what is there already does nothing, so nodes may race."""
+    for collection in collections:
+        for index in collection.indexes:
+            await answer(database[collection.name].create_index(list(index.keys), **_options(index)))
+
+
+async def missing(database: Any, collections: Sequence[Collection]) -> list[str]:
+    """The names, collection.index, of those that should be there and are not."""
+    absent = []
+    for collection in collections:
+        present = await answer(database[collection.name].index_information())
+        absent += [f"{collection.name}.{_name(index)}" for index in collection.indexes if _name(index) not in present]
+    return absent
+
+
+def _name(index: Index) -> str:
+    return "_".join(f"{key}_{direction}" for key, direction in index.keys)
+
+
+def _options(index: Index) -> Mapping[str, Any]:
+    options: dict[str, Any] = {"name": _name(index)}
+    if index.unique:
+        options["unique"] = True
+    if index.expire_after is not None:
+        options["expireAfterSeconds"] = index.expire_after
+    return options

@@ -1,0 +1,28 @@
+"""Signing keys. The unique sequence number makes two nodes that rotate at once make one key."""
+
+from datetime import datetime
+from typing import Any
+
+from hydracore.models import SigningKey
+from hydracore.store.documents import Documents
+
+_MOST_KEYS = 1000
+
+
+class SigningKeys:
+    def __init__(self, collection: Any) -> None:
+        self._keys: Documents[SigningKey] = Documents(collection, SigningKey, key="kid")
+
+    async def all(self) -> list[SigningKey]:
+        return await self._keys.many({}, [("sequence", 1)], _MOST_KEYS)
+
+    async def add(self, key: SigningKey) -> bool:
+        return await self._keys.add(key)
+
+    async def retire(self, before: int, expires_at: datetime) -> None:
+        await self._keys.change_all(
+            {"sequence": {"$lt": before}, "expires_at": None}, {"$set": {"expires_at": expires_at}}
+        )
+
+    async def purge(self, now: datetime) -> None:
+        await self._keys.drop({"expires_at": {"$lte": now}})

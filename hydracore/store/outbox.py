@@ -1,0 +1,67 @@
+"""The outbox: mail that must go out, leased by one worker at a time.
+
+Every change after the lease names the lease, so a worker that was slower than its lease changes nothing.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from hydracore.models import MailIntent
+from hydracore.store.documents import Documents
+
+_FREE: Mapping[str, Any] = {"lease": ""}
+
+
+class Outbox:
+    def __init__(self, collection: Any) -> None:
+        self._intents: Documents[MailIntent] = Documents(collection, MailIntent)
+
+    async def add(self, intent: MailIntent) -> bool:
+        return await self._intents.add(intent)
+
+    async def lease(self, lease: str, now: datetime, until: datetime) -> MailIntent | None:
+        """The intent that is due longest, counted as one more attempt; due again when its lease ends."""
+        return await self._intents.change(
+            {"dead": False, "due_at": {"$lte": now}},
+            {"$set": {"lease": lease, "due_at": until}, "$inc": {"attempts": 1}},
+            sort=[("due_at", 1)],
+        )
+
+    async def seal(self, intent: MailIntent, sealed: bytes, until: datetime) -> bool:
+        """Keep what is about to be sent, so that another try sends the same; False when the lease is lost."""
+        update = {"$set": {"sealed": sealed, "sealed_until": until}}
+        return await self._intents.change(_held(intent), update) is not None
+
+    async def done(self, intent: MailIntent) -> None:
+        """Sent, or not needed: the intent goes, with all that it held."""
+        await self._intents.drop(_held(intent))
+
+    async def defer(self, intent: MailIntent, due_at: datetime, error: str) -> None:
+        await self._intents.change(_held(intent), {"$set": {**_FREE, "due_at": due_at, "error": error}})
+
+    async def bury(self, intent: MailIntent, error: str) -> None:
+        """A dead letter: it keeps what it was for, not the secret that it held."""
+        dead = {**_FREE, "dead": True, "error": error, "sealed": None, "sealed_until": None}
+        await self._intents.change(_held(intent), {"$set": dead})
+
+    async def release(self, intent: MailIntent, now: datetime) -> None:
+        """Give a lease back unused: the attempt does not count."""
+        await self._intents.change(_held(intent), {"$set": {**_FREE, "due_at": now}, "$inc": {"attempts": -1}})
+
+    async def list(self, limit: int) -> list[MailIntent]:
+        """Dead letters first, then what waits, the most pressing first."""
+        return await self._intents.many({}, [("dead", -1), ("due_at", 1)], limit)
+
+    async def revive(self, intent_id: str | None, now: datetime) -> int:
+        """Make a dead letter, or all of them, due now with a fresh count of attempts; how many they were."""
+        query: dict[str, Any] = {"dead": True}
+        if intent_id is not None:
+            query["_id"] = intent_id
+        return await self._intents.change_all(
+            query, {"$set": {"dead": False, "due_at": now, "attempts": 0, "error": ""}}
+        )
+
+
+def _held(intent: MailIntent) -> Mapping[str, Any]:
+    return {"_id": intent.id, "lease": intent.lease}

@@ -1,0 +1,78 @@
+"""The database of one HydraCore."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from pymongo import WriteConcern
+
+from hydracore.errors import StoreUnavailable
+from hydracore.records import Collection
+from hydracore.store import indexes
+from hydracore.store.codes import Codes
+from hydracore.store.documents import answer
+from hydracore.store.drivers import connect
+from hydracore.store.keys import SigningKeys
+from hydracore.store.outbox import Outbox
+from hydracore.store.sessions import Sessions
+from hydracore.store.users import Users
+
+# What a client is told is on disk, on most members.
+_DURABLE = WriteConcern("majority", j=True)
+_FAST = WriteConcern(1)
+
+
+class Store:
+    """Opened inside an event loop, after any fork, and closed in the same one."""
+
+    users: Users
+    sessions: Sessions
+    codes: Codes
+    outbox: Outbox
+    keys: SigningKeys
+
+    def __init__(self, *, driver: str, database: str, timeout: int, collections: Sequence[Collection] = ()) -> None:
+        self._driver = driver
+        self._name = database
+        self._timeout = timeout
+        self._collections = {collection.name: collection for collection in (*indexes.OWN, *collections)}
+        self._database: Any = None
+        self._close: Callable[[], Awaitable[None]] | None = None
+
+    def open(self, uri: str) -> None:
+        """Make the client; nothing is asked of the server yet."""
+        client, self._close = connect(self._driver, uri, self._timeout)
+        self._database = client[self._name]
+        self.users = Users(self.collection("users"))
+        self.sessions = Sessions(self.collection("sessions"))
+        self.codes = Codes(self.collection("codes"))
+        self.outbox = Outbox(self.collection("outbox"))
+        self.keys = SigningKeys(self.collection("keys"))
+
+    def collection(self, name: str) -> Any:
+        """The driver's collection that was declared under that name."""
+        if self._database is None:
+            raise StoreUnavailable
+        concern = _DURABLE if self._collections[name].durable else _FAST
+        return self._database.get_collection(name, write_concern=concern)
+
+    async def ensure(self) -> None:
+        """Have every index. Raises :class:`StoreUnavailable`."""
+        await indexes.ensure(self._database, list(self._collections.values()))
+
+    async def not_ready(self) -> str:
+        """Why the store cannot serve, in words for an operator; "" when it can."""
+        if self._database is None:
+            return "the database is not open"
+        try:
+            async with asyncio.timeout(self._timeout):
+                await answer(self._database.command("ping"))
+                absent = await indexes.missing(self._database, list(self._collections.values()))
+        except (StoreUnavailable, TimeoutError):
+            return "the database does not answer"
+        return f"indexes are missing: {', '.join(absent)}" if absent else ""
+
+    async def close(self) -> None:
+        if self._close is not None:
+            await self._close()
+            self._close, self._database = None, None

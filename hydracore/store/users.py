@@ -1,0 +1,62 @@
+"""Accounts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydracore.models import User
+from hydracore.store.documents import Documents
+
+
+class Users:
+    def __init__(self, collection: Any) -> None:
+        self._users: Documents[User] = Documents(collection, User)
+
+    async def add(self, user: User) -> bool:
+        """False when the address has an account: the unique index decides."""
+        return await self._users.add(user)
+
+    async def by_id(self, user_id: str) -> User | None:
+        return await self._users.one({"_id": user_id})
+
+    async def by_address(self, address_key: str) -> User | None:
+        return await self._users.one({"address_key": address_key})
+
+    async def page(self, after: User | None, limit: int) -> list[User]:
+        """Oldest first; ``after`` is the last one of the page before."""
+        query: Mapping[str, Any] = {}
+        if after is not None:
+            later = {"created_at": {"$gt": after.created_at}}
+            query = {"$or": [later, {"created_at": after.created_at, "_id": {"$gt": after.id}}]}
+        return await self._users.many(query, [("created_at", 1), ("_id", 1)], limit)
+
+    async def mark_verified(self, user_id: str, epoch: int, *, end_sessions: bool) -> User | None:
+        """Once, while unverified and of that epoch. ``end_sessions`` starts a new epoch in the same step."""
+        update: dict[str, Any] = {"$set": {"email_verified": True}}
+        if end_sessions:
+            update["$inc"] = {"epoch": 1}
+        unverified = {"_id": user_id, "epoch": epoch, "email_verified": False, "disabled": False}
+        return await self._users.change(unverified, update)
+
+    async def reset_password(self, user_id: str, epoch: int, password_hash: str) -> User | None:
+        """Once an epoch: sets the password, proves the address, and starts a new epoch, which ends
+        every session and every other code and token. The loser of a race gets None."""
+        update = {"$set": {"password_hash": password_hash, "email_verified": True}, "$inc": {"epoch": 1}}
+        return await self._users.change({"_id": user_id, "epoch": epoch, "disabled": False}, update)
+
+    async def rehash(self, user: User, password_hash: str) -> None:
+        """Replace the hash unless the password was changed meanwhile."""
+        same_hash = {"_id": user.id, "password_hash": user.password_hash}
+        await self._users.change(same_hash, {"$set": {"password_hash": password_hash}})
+
+    async def start_epoch(self, user_id: str) -> User | None:
+        """End every session, code and token of the account."""
+        return await self._users.change({"_id": user_id}, {"$inc": {"epoch": 1}})
+
+    async def disable(self, user_id: str) -> User | None:
+        return await self._users.change({"_id": user_id}, {"$set": {"disabled": True}, "$inc": {"epoch": 1}})
+
+    async def enable(self, user_id: str) -> User | None:
+        return await self._users.change({"_id": user_id}, {"$set": {"disabled": False}})
+
+    async def delete(self, user_id: str) -> User | None:
+        return await self._users.take({"_id": user_id})

@@ -1,0 +1,153 @@
+"""Access tokens (RFC 9068 over RFC 7519) and refresh tokens (ours: an address in the store and a MAC)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import jwt
+from jwt.types import Options
+
+from hydracore.chance import Now, Token
+from hydracore.errors import InvalidRefreshToken, NotAuthenticated
+from hydracore.models import Session, User
+from hydracore.secret import ServerSecret, same
+
+TOKEN_TYPE = "at+jwt"  # noqa: S105  # RFC 9068's media type, no secret
+MAX_LENGTH = 4096
+_REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "evf"]
+_PREFIX = "hcr1"
+
+
+class KeyRing(Protocol):
+    """Where the keys come from: see :class:`hydracore.keys.Keys`."""
+
+    algorithm: str
+
+    def signing(self) -> tuple[str, Any]:
+        """The ``kid`` and private key that sign now."""
+
+    async def verifying(self, kid: str) -> tuple[str, Any] | None:
+        """The algorithm and public key of ``kid``, if it is one of ours."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What an access token says, once it is proven."""
+
+    user_id: str
+    session_id: str
+    email_verified: bool
+    expires_at: datetime
+
+
+class AccessTokens:
+    """Issues and proves access tokens: ``typ`` at+jwt, ``kid``, the key's own algorithm and no other (RFC 8725)."""
+
+    def __init__(self, keys: KeyRing, *, issuer: str, audience: str, ttl: int, now: Now, token: Token) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self.ttl = ttl
+        self._now = now
+        self._token = token
+
+    def issue(self, user: User, session: Session) -> str:
+        """A token that lives ``ttl`` seconds. Raises :class:`~hydracore.errors.KeysUnavailable`."""
+        kid, key = self._keys.signing()
+        now = self._now()
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": user.id,
+            "client_id": self._audience,
+            "sid": session.id,
+            "jti": self._token(16),
+            "iat": int(now.timestamp()),
+            "exp": int(now.timestamp()) + self.ttl,
+            "evf": user.email_verified,
+        }
+        return jwt.encode(claims, key, algorithm=self._keys.algorithm, headers={"kid": kid, "typ": TOKEN_TYPE})
+
+    async def verify(self, token: str) -> Claims:
+        """What the token says; raises :class:`NotAuthenticated` for any flaw, with no hint which."""
+        if len(token) > MAX_LENGTH:
+            raise NotAuthenticated
+        try:
+            claims = await self._proven(token)
+        except (jwt.PyJWTError, UnicodeError, ValueError, TypeError, RecursionError) as error:
+            raise NotAuthenticated from error
+        return Claims(
+            claims["sub"],
+            claims["sid"],
+            claims["evf"],
+            datetime.fromtimestamp(claims["exp"], self._now().tzinfo),
+        )
+
+    async def _proven(self, token: str) -> Mapping[str, Any]:
+        header = jwt.get_unverified_header(token)
+        kid = header.get("kid")
+        if header.get("typ") != TOKEN_TYPE or "crit" in header or not isinstance(kid, str):
+            raise NotAuthenticated
+        found = await self._keys.verifying(kid)
+        if found is None:
+            raise NotAuthenticated
+        algorithm, key = found
+        # The algorithm is the key's, never the token's word (RFC 8725, section 3.1). Times are
+        # compared to the injected clock below.
+        options: Options = {
+            "require": _REQUIRED,
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_nbf": False,
+        }
+        claims: Mapping[str, Any] = jwt.decode(
+            token, key, algorithms=[algorithm], audience=self._audience, issuer=self._issuer, options=options
+        )
+        if not _well_formed(claims) or claims["exp"] <= self._now().timestamp():
+            raise NotAuthenticated
+        return claims
+
+
+def _well_formed(claims: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(claims["sub"], str)
+        and isinstance(claims["sid"], str)
+        and isinstance(claims["evf"], bool)
+        and type(claims["exp"]) is int
+    )
+
+
+class RefreshTokens:
+    """``hcr1.<session id>.<generation>.<MAC>``: forged ones die here, before the store is asked,
+    and the store holds nothing that could be replayed."""
+
+    def __init__(self, secret: ServerSecret) -> None:
+        self._secret = secret
+
+    def issue(self, session_id: str, generation: int) -> str:
+        """The one token of that generation: the same arguments give the same text."""
+        return f"{_PREFIX}.{session_id}.{generation}.{self._mac(session_id, str(generation))}"
+
+    def read(self, token: str) -> tuple[str, int]:
+        """The session id and generation; raises :class:`InvalidRefreshToken`."""
+        parts = token.split(".") if len(token) <= 256 else []
+        if len(parts) != 4 or parts[0] != _PREFIX or not same(parts[3], self._mac(parts[1], parts[2])):
+            raise InvalidRefreshToken
+        return parts[1], int(parts[2])
+
+    def _mac(self, session_id: str, generation: str) -> str:
+        return self._secret.mac("refresh-token", session_id, generation)
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """How long things live, in seconds."""
+
+    refresh_grace: int
+    idle: int
+    absolute: int
+
+    def idle_end(self, now: datetime, ends_at: datetime) -> datetime:
+        """When a session used now ends unless it is used again: never after ``ends_at``."""
+        return min(now + timedelta(seconds=self.idle), ends_at)

@@ -1,0 +1,10 @@
+"""HTTP: the only rooms that know Tornado.
+
+base.py      Endpoint: what every call shares, and the one place where errors become JSON
+client.py    whose request it is: the client's network, trusted proxies, same origin
+cookies.py   the two cookies
+routes.py    the table of calls, and the nested application they live in
+login.py session.py registration.py verification.py recovery.py   one module a story
+service.py   health and the published keys
+host.py      for handlers of an embedding application
+"""

@@ -1,0 +1,284 @@
+"""What every call shares: body, origin, caller, answer; and the one place where errors become JSON."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
+
+from hydracore.errors import (
+    BadRequest,
+    HydraError,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from hydracore.flows.services import Services
+from hydracore.flows.session import authenticate
+from hydracore.logs import logger
+from hydracore.models import CurrentUser, Grant
+from hydracore.validation import Schemas, parse_json
+from hydracore.web.client import Proxies, check_origin
+from hydracore.web.cookies import Cookies
+
+log = logger("hydracore.web")
+
+MAX_BODY = 64 * 1024
+# A larger body is read to its end and thrown away, so that the client gets to read the 413; past
+# this it is cut off.
+_MAX_DISCARDED = 16 * 1024 * 1024
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+BEARER = 'Bearer realm="hydracore"'
+BASIC = 'Basic realm="hydracore", charset="UTF-8"'
+
+
+@dataclass(frozen=True)
+class Web:
+    """What endpoints work with; under ``settings["hydracore_web"]`` of the nested application."""
+
+    services: Services
+    schemas: Schemas
+    proxies: Proxies
+    cookies: Cookies
+    origins: tuple[str, ...]
+    not_ready: Callable[[], Awaitable[str]]
+    in_flight: set["Endpoint"] = field(default_factory=set)
+
+
+def bearer_token(request: HTTPServerRequest) -> str:
+    """The token of an ``Authorization: Bearer`` header (RFC 6750, section 2.1); "" for none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified: bool) -> CurrentUser:
+    """Who makes the request, by bearer token or by cookie. A request that changes something and
+    comes with a cookie must come from our own pages.
+
+    Raises :class:`NotAuthenticated`, :class:`EmailNotVerified`, :class:`CrossOriginRefused`.
+    """
+    token = bearer_token(request)
+    if not token:
+        token = web.cookies.access_token(request.cookies)
+        if token:
+            check_origin(request, web.origins)
+    if not token:
+        raise NotAuthenticated
+    return await authenticate(web.services, token, allow_unverified=allow_unverified)
+
+
+@stream_request_body
+class Endpoint(RequestHandler):
+    """One call. Closed unless it says otherwise: ``public`` needs no caller, ``allow_unverified``
+    takes one whose address is not proven yet."""
+
+    public = False
+    allow_unverified = False
+    challenge = BEARER
+    caller: CurrentUser
+
+    # -- before the call ---------------------------------------------------------------------
+
+    def set_default_headers(self) -> None:
+        self.web: Web = self.application.settings["hydracore_web"]
+        self._chunks: list[bytes] = []
+        self._received = 0
+        self.clear_header("Server")
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self.set_header("Referrer-Policy", "no-referrer")
+        if self.web.services.settings.issuer.startswith("https://"):
+            self.set_header("Strict-Transport-Security", "max-age=31536000")
+        self._allow_origin()
+
+    @property
+    def request_id(self) -> str:
+        """A trusted proxy's, or ours."""
+        if not hasattr(self, "_request_id"):
+            given = self.request.headers.get("X-Request-Id", "")
+            trusted = self.web.proxies.trusts(self.request.remote_ip or "")
+            well_formed = trusted and _REQUEST_ID.fullmatch(given)
+            self._request_id = given if well_formed else self.web.services.token(12)
+        return self._request_id
+
+    @property
+    def network(self) -> str:
+        """The client's network, as limits and events know it."""
+        return self.web.proxies.network(self.request)
+
+    async def prepare(self) -> None:
+        self.web.in_flight.add(self)
+        if not self._implements(self.request.method or ""):
+            return  # Tornado answers 405: that comes before 401 and 403.
+        try:
+            await self._admit()
+        except HydraError as error:
+            self._refuse(error)
+
+    async def _admit(self) -> None:
+        check_origin(self.request, self.web.origins)
+        if not self.public and self.request.method != "OPTIONS":
+            self.caller = await current_user(self.web, self.request, allow_unverified=self.allow_unverified)
+
+    def _refuse(self, error: HydraError) -> None:
+        """Answer with ``error`` once the body has been read: an answer before that would close the
+        connection under a client that is still sending."""
+
+        def refuse(*args: str, **kwargs: str) -> None:
+            raise error
+
+        setattr(self, (self.request.method or "").lower(), refuse)
+
+    def data_received(self, chunk: bytes) -> None:
+        self._received += len(chunk)
+        if self._received <= MAX_BODY:
+            self._chunks.append(chunk)
+        elif self._received <= _MAX_DISCARDED:
+            self._chunks.clear()
+            self._refuse(PayloadTooLarge(MAX_BODY))
+        elif not self._finished:
+            self._answer_error(PayloadTooLarge(MAX_BODY))
+            self.finish()
+
+    # -- in the call -------------------------------------------------------------------------
+
+    def body(self, schema: str) -> Mapping[str, Any]:
+        """The JSON body, held against a schema. Raises :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise UnsupportedMediaType
+        return self.web.schemas.check(schema, parse_json(b"".join(self._chunks)))
+
+    def reply(self, value: Mapping[str, Any], status: int = 200) -> None:
+        self.set_status(status)
+        self.write(dict(value))
+
+    def sign_in(self, grant: Grant, status: int = 200) -> None:
+        """Answer a grant to a client that may be a browser: cookies, and the tokens in the body
+        unless ``cookies.tokens_in_body`` is off."""
+        self.web.cookies.set(self, grant)
+        public = grant.public()
+        if not self.web.services.settings.cookies.tokens_in_body:
+            public = {key: value for key, value in public.items() if key not in ("access_token", "refresh_token")}
+        self.reply(public, status)
+
+    def options(self, *args: str, **kwargs: str) -> None:
+        self.set_status(204)
+        self.set_header("Allow", ", ".join(self.allowed()))
+
+    # -- after the call ------------------------------------------------------------------------
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        cause = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        self._answer_error(self._as_error(cause, status_code))
+        self.finish()
+
+    def _answer_error(self, error: HydraError) -> None:
+        self.error_code = error.code
+        self.set_status(error.status)
+        for name, value in error.headers().items():
+            self.set_header(name, value)
+        if error.status == 401:
+            self.set_header("WWW-Authenticate", self.challenge)
+        self.write(error.public())
+
+    def _as_error(self, cause: BaseException | None, status: int) -> HydraError:
+        if isinstance(cause, HydraError):
+            return cause
+        if isinstance(cause, HTTPError):
+            status = cause.status_code
+        if status == 404:
+            return NotFound()
+        if status == 405:
+            return MethodNotAllowed(self.allowed())
+        return BadRequest() if 400 <= status < 500 else HydraError()
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        error = self._as_error(value, 500)
+        if error.status < 500:
+            return
+        if isinstance(value, HydraError):
+            cause = type(value.__cause__ or value).__name__
+            log.warning("unavailable", request_id=self.request_id, code=error.code, cause=cause)
+        else:
+            log.error("request failed", request_id=self.request_id, exc_info=value)
+
+    def on_finish(self) -> None:
+        self.web.in_flight.discard(self)
+
+    def on_connection_close(self) -> None:
+        self.web.in_flight.discard(self)
+
+    def compute_etag(self) -> None:
+        return None
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    def allowed(self) -> list[str]:
+        return [method for method in _METHODS if self._implements(method)]
+
+    def _implements(self, method: str) -> bool:
+        name = method.lower()
+        return method in _METHODS and getattr(type(self), name) is not getattr(RequestHandler, name)
+
+    def _allow_origin(self) -> None:
+        """CORS for the configured origins, and for them alone."""
+        origin = self.request.headers.get("Origin", "").lower()
+        self.set_header("Vary", "Origin")
+        if origin in self.web.services.settings.server.allowed_origins:
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Credentials", "true")
+            self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
+            self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed()))
+            self.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
+
+
+class NothingHere(Endpoint):
+    """Paths that lead nowhere."""
+
+    public = True
+
+    async def _nothing(self, *args: str, **kwargs: str) -> None:
+        raise NotFound
+
+    get = head = post = put = patch = delete = options = _nothing  # type: ignore[assignment]  # one answer for all
+
+
+def log_request(handler: RequestHandler) -> None:
+    """One line a request: no query, no header, no body."""
+    request = handler.request
+    fields: dict[str, Any] = {
+        "method": request.method,
+        "path": request.path[:200],
+        "status": handler.get_status(),
+        "ms": round(request.request_time() * 1000, 1),
+    }
+    if isinstance(handler, Endpoint):
+        fields |= {"request_id": handler.request_id, "client": handler.network}
+        if code := getattr(handler, "error_code", ""):
+            fields["code"] = code
+    log.info("request", **fields)
+
+
+def nested(web: Web, rules: Any) -> Application:
+    """An application of our own, so that a host's settings do not leak in."""
+    return Application(
+        rules,
+        default_handler_class=NothingHere,
+        log_function=log_request,
+        hydracore_web=web,
+    )

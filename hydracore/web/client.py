@@ -1,0 +1,74 @@
+"""Whose request it is: the client's network behind proxies, and whether our own pages sent it."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from tornado.httputil import HTTPServerRequest
+
+from hydracore.errors import CrossOriginRefused
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class Proxies:
+    """The proxies whose forwarded headers count."""
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks: list[Network] = [ip_network(network, strict=False) for network in networks]
+
+    def trusts(self, address: str) -> bool:
+        parsed = _parse(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+    def network(self, request: HTTPServerRequest) -> str:
+        """The client's network: IPv4 /32, IPv6 /64. Behind trusted proxies the client is the
+        right-most hop that is none of them; a header that cannot be parsed counts for nothing."""
+        peer = request.remote_ip or ""
+        client = _parse(peer)
+        if self.trusts(peer):
+            for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+                parsed = _parse(hop.strip())
+                if parsed is None:
+                    break
+                client = parsed
+                if not self.trusts(str(parsed)):
+                    break
+        return _network_of(client) if client is not None else "local"
+
+
+def check_origin(request: HTTPServerRequest, origins: Sequence[str]) -> None:
+    """Refuse what a browser sends from another site's page (OWASP's Fetch Metadata policy, with
+    Origin as the fall-back). What no browser sent has neither header and passes.
+
+    Raises :class:`CrossOriginRefused`.
+    """
+    if request.method in _SAFE_METHODS:
+        return
+    site = request.headers.get("Sec-Fetch-Site", "")
+    origin = request.headers.get("Origin", "").lower()
+    if origin in origins:
+        return
+    if site in ("same-origin", "none"):
+        return
+    if site or (origin and urlsplit(origin).netloc != request.host.lower()):
+        raise CrossOriginRefused
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _network_of(address: Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(ip_network(f"{address.compressed.partition('%')[0]}/64", strict=False))

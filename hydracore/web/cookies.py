@@ -1,0 +1,51 @@
+"""The two cookies: the access token's and the refresh token's.
+
+Both are HttpOnly and for the whole site. Under https they are Secure and carry the ``__Host-``
+prefix, which no sibling domain can forge (RFC 6265bis, section 4.1.3.2).
+"""
+
+from collections.abc import Mapping
+
+from tornado.web import RequestHandler
+
+from hydracore.config import Config
+from hydracore.models import Grant
+
+
+class Cookies:
+    def __init__(self, config: Config) -> None:
+        prefix = "__Host-" if config.secure_cookies else ""
+        self._access = f"{prefix}hydracore_access"
+        self._refresh = f"{prefix}hydracore_refresh"
+        self._same_site = config.cookies.same_site.capitalize()
+        self._secure = config.secure_cookies
+
+    def access_token(self, jar: Mapping[str, object]) -> str:
+        return _value(jar, self._access)
+
+    def refresh_token(self, jar: Mapping[str, object]) -> str:
+        return _value(jar, self._refresh)
+
+    def set(self, handler: RequestHandler, grant: Grant) -> None:
+        self._set(handler, self._access, grant.access_token, grant.expires_in)
+        self._set(handler, self._refresh, grant.refresh_token, grant.refresh_expires_in)
+
+    def clear(self, handler: RequestHandler) -> None:
+        self._set(handler, self._access, "", 0)
+        self._set(handler, self._refresh, "", 0)
+
+    def _set(self, handler: RequestHandler, name: str, value: str, max_age: int) -> None:
+        handler.set_cookie(
+            name,
+            value,
+            path="/",
+            max_age=max_age,
+            httponly=True,
+            secure=self._secure,
+            samesite=self._same_site,
+        )
+
+
+def _value(jar: Mapping[str, object], name: str) -> str:
+    morsel = jar.get(name)
+    return str(getattr(morsel, "value", ""))

@@ -1,0 +1,52 @@
+"""For handlers of an embedding application."""
+
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import RequestHandler
+
+from hydracore.errors import HydraError
+from hydracore.models import CurrentUser
+from hydracore.web.base import BEARER
+
+if TYPE_CHECKING:
+    _Base = RequestHandler
+else:
+    _Base = object
+
+
+class CurrentUserMixin(_Base):
+    """Put it before ``RequestHandler``: ``self.current_user`` is then a
+    :class:`~hydracore.models.CurrentUser` before ``get`` or ``post`` runs.
+
+    The application's ``settings["hydracore"]`` is the HydraCore. Who is not signed in gets 401, who
+    has not proven the address 403 ``email_not_verified``, both as HydraCore's JSON, and the
+    method does not run. Opt out by name: ``allow_unverified = True``, or
+    ``allow_anonymous = True``, with which ``current_user`` may be None. A ``prepare`` of your own
+    calls ``await super().prepare()`` first and returns if ``self._finished``.
+    """
+
+    allow_unverified = False
+    allow_anonymous = False
+    current_user: CurrentUser | None
+
+    async def prepare(self) -> None:
+        hydra: Any = self.settings["hydracore"]
+        self.current_user = None
+        try:
+            self.current_user = await hydra.authenticate(self.request, allow_unverified=self.allow_unverified)
+        except HydraError as error:
+            if not (self.allow_anonymous and error.status == 401):
+                self._answer(error)
+                return
+        finished = super().prepare()
+        if finished is not None:
+            await finished
+
+    def _answer(self, error: HydraError) -> None:
+        self.set_status(error.status)
+        for name, value in error.headers().items():
+            self.set_header(name, value)
+        if error.status == 401:
+            self.set_header("WWW-Authenticate", BEARER)
+        self.set_header("Cache-Control", "no-store")
+        self.finish(error.public())

@@ -1,0 +1,47 @@
+"""Signing in: by JSON for browsers and apps, by Basic for tools."""
+
+import re
+from base64 import b64decode
+
+from hydracore.errors import InvalidCredentials
+from hydracore.flows.login import log_in
+from hydracore.web.base import BASIC, Endpoint
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_PASSWORD = 128
+
+
+class Login(Endpoint):
+    public = True
+
+    async def post(self) -> None:
+        body = self.body("login")
+        self.sign_in(await log_in(self.web.services, body["email"], body["password"], self.network))
+
+
+class Token(Endpoint):
+    """For first-party tools: the tokens in the body and never a cookie."""
+
+    public = True
+    challenge = BASIC
+
+    async def post(self) -> None:
+        email, password = basic_credentials(self.request.headers.get("Authorization", ""))
+        grant = await log_in(self.web.services, email, password, self.network)
+        self.reply(grant.public())
+
+
+def basic_credentials(header: str) -> tuple[str, str]:
+    """The user-id and password of a Basic header (RFC 7617): UTF-8, split at the first colon,
+    without control characters. Raises :class:`InvalidCredentials` for anything else."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        # Tornado reads headers as Latin-1, so this is the text's own bytes again.
+        text = b64decode(encoded.strip().encode("latin-1"), validate=True).decode("utf-8")
+    except ValueError as error:
+        raise InvalidCredentials from error
+    email, colon, password = text.partition(":")
+    malformed = scheme.lower() != "basic" or not colon or _CONTROL.search(text)
+    if malformed or not 1 <= len(password) <= _MAX_PASSWORD:
+        raise InvalidCredentials
+    return email, password

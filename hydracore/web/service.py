@@ -1,0 +1,45 @@
+"""What the operator's tools and other services ask: health, and the published keys."""
+
+from hydracore.web.base import Endpoint
+
+_JWKS_MAX_AGE = 30
+
+
+class Live(Endpoint):
+    """The process answers."""
+
+    public = True
+
+    async def get(self) -> None:
+        self.reply({"status": "live"})
+
+    head = get
+
+
+class Ready(Endpoint):
+    """The process can serve: the store is there, with its indexes and a signing key."""
+
+    public = True
+
+    async def get(self) -> None:
+        reason = await self.web.not_ready()
+        if reason:
+            self.set_header("Retry-After", "1")
+            self.reply({"status": "not ready", "detail": reason, "code": "not_ready"}, 503)
+        else:
+            self.reply({"status": "ready"})
+
+    head = get
+
+
+class Jwks(Endpoint):
+    """The keys that prove access tokens (RFC 7517). Cached for less than a new key's lead."""
+
+    public = True
+
+    async def get(self) -> None:
+        self.set_header("Cache-Control", f"public, max-age={_JWKS_MAX_AGE}")
+        self.set_header("Access-Control-Allow-Origin", "*")
+        self.reply(self.web.services.keys.jwks())
+
+    head = get

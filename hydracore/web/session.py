@@ -1,0 +1,48 @@
+"""Sessions: refresh, log out, and who is signed in."""
+
+from hydracore.errors import InvalidRefreshToken
+from hydracore.flows.session import log_out, refresh
+from hydracore.web.base import Endpoint, bearer_token
+
+
+class Refresh(Endpoint):
+    """From the body, or from the cookie; what came by cookie goes back by cookie."""
+
+    public = True
+
+    async def post(self) -> None:
+        given = self.body("refresh")["refresh_token"]
+        token = given or self.web.cookies.refresh_token(self.request.cookies)
+        if not token:
+            raise InvalidRefreshToken
+        grant = await refresh(self.web.services, token, self.network)
+        if given:
+            self.reply(grant.public())
+        else:
+            self.sign_in(grant)
+
+
+class Logout(Endpoint):
+    """Ends every session whose token came along; says 204 whatever came."""
+
+    public = True
+
+    async def post(self) -> None:
+        cookies, jar = self.web.cookies, self.request.cookies
+        given = self.body("logout")["refresh_token"]
+        tokens = [token for token in (given, cookies.refresh_token(jar)) if token]
+        access_token = bearer_token(self.request) or cookies.access_token(jar)
+        await log_out(self.web.services, tokens, access_token, self.network)
+        cookies.clear(self)
+        self.set_status(204)
+
+
+class Me(Endpoint):
+    """Answers unverified users too, so that a front end can ask them to look at their mail."""
+
+    allow_unverified = True
+
+    async def get(self) -> None:
+        self.reply(self.caller.public())
+
+    head = get

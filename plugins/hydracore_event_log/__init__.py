@@ -1,0 +1,19 @@
+"""Writes a line to the log for everything that happens: who signed in, what was refused, which mail went out."""
+
+from dataclasses import asdict
+
+from hydracore.plugin import Context, events, hookimpl, logger
+
+log = logger("hydracore.events")
+
+_ALARMING = (events.RefreshReused, events.MailDead)
+
+
+class EventLog:
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    async def hydracore_on_event(self, event: events.Event) -> None:
+        write = log.warning if isinstance(event, _ALARMING) else log.info
+        write(type(event).__name__, **asdict(event))

@@ -1,0 +1,61 @@
+"""Counts attempts in the database, so that limits hold across workers and nodes.
+
+One atomic operation a hit, two for the first of a window. A window's end is part of every query, so a
+counter that the TTL index has not deleted yet is never taken for a live one.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from hydracore.plugin import Collection, Context, Count, Index, LimitBackend, hookimpl
+
+Document = dict[str, Any]
+
+
+class LimitsMongodb:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._now: Callable[[], datetime] = context.now
+
+    @hookimpl
+    def hydracore_register_collections(self) -> list[Collection]:
+        return [Collection("limits", [Index([("ends", 1)], expire_after=60)], durable=False)]
+
+    @hookimpl
+    def hydracore_register_limit_backends(self) -> list[LimitBackend]:
+        return [LimitBackend("mongodb", self.hit)]
+
+    async def hit(self, key: str, window: int, cost: int) -> Count:
+        now = self._now()
+        if cost < 0:
+            # Nothing is made where the window has passed, and nothing goes below zero.
+            found = await self._change({**_live(key, now), "hits": {"$gte": -cost}}, {"$inc": {"hits": cost}})
+            return _count(found, now) if found else Count(0, 0)
+        while True:
+            if found := await self._change(_live(key, now), {"$inc": {"hits": cost}}):
+                return _count(found, now)
+            starts = {"$set": {"hits": cost, "ends": now + timedelta(seconds=window)}}
+            try:
+                # The one whose window is over, or a new one.
+                found = await self._change({"_id": key, "ends": {"$lte": now}}, starts, upsert=True)
+            except DuplicateKeyError:
+                continue  # Another hit started the window a moment ago: count on that.
+            return _count(found, now)
+
+    async def _change(self, query: Document, update: Document, *, upsert: bool = False) -> Document:
+        found = await self._context.collection("limits").find_one_and_update(
+            query, update, upsert=upsert, return_document=ReturnDocument.AFTER
+        )
+        return dict(found or {})
+
+
+def _live(key: str, now: datetime) -> Document:
+    return {"_id": key, "ends": {"$gt": now}}
+
+
+def _count(found: Document, now: datetime) -> Count:
+    return Count(found["hits"], (found["ends"] - now).total_seconds())
