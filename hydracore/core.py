@@ -57,7 +57,8 @@ class HydraCore:
 
     It belongs to the event loop that it is entered in; fork before that. ``plugins`` are classes by
     name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
-    place of the embedded one. ``now`` and ``token`` are where time and chance come from.
+    place of the embedded one. Without ``deliver_mail`` mail waits in the outbox for
+    another process. ``now`` and ``token`` are where time and chance come from.
 
     Raises :class:`~hydracore.errors.StartupError` (with a message for the operator) for a
     configuration or plugins that do not fit together, here, and for a database that belongs to another
@@ -71,11 +72,13 @@ class HydraCore:
         *,
         plugins: Mapping[str, PluginFactory] | None = None,
         uri: str | None = None,
+        deliver_mail: bool = True,
         now: Now = real_now,
         token: Token = real_token,
     ) -> None:
         self.config = load() if config is None else config
         self._uri = uri if uri is not None else self.config.store.uri
+        self._deliver_mail = deliver_mail
         self._now = now
         self._token = token
         self._mongod: Mongod | None = None
@@ -103,7 +106,8 @@ class HydraCore:
             await self._close()
             raise
         self._tending = asyncio.get_running_loop().create_task(self._tend())
-        self._mail.start()
+        if self._deliver_mail:
+            self._mail.start()
         return self
 
     async def __aexit__(

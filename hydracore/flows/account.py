@@ -1,8 +1,18 @@
 """What operators do to accounts. Ending an account's epoch is what ends its sessions, at once and on every node."""
 
+from hydracore.addresses import parse_address
 from hydracore.events import SessionsRevoked, UserDeleted, UserDisabled, UserEnabled
 from hydracore.flows.services import Services
 from hydracore.models import User
+
+
+async def find_user(services: Services, email: str) -> User | None:
+    """The account of an address, however its letters' case was typed."""
+    try:
+        address = parse_address(email)
+    except ValueError:
+        return None
+    return await services.store.users.by_address(address.key)
 
 
 async def disable_user(services: Services, user: User) -> None:

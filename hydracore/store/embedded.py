@@ -22,6 +22,8 @@ _PR_SET_PDEATHSIG = 1
 # A Unix socket's path has 108 bytes; mongod needs a few for its own checks.
 _LONGEST_SOCKET_PATH = 100
 _LOCKED = "DBPathInUse"
+# Looked up before any fork: a child between fork and exec should do as little as it can.
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 class EmbeddedError(StartupError):
@@ -43,6 +45,7 @@ class Mongod:
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket = _socket_path(data_dir)
+        self._started_at = 0.0
         self.uri = f"mongodb://{quote(str(self._socket), safe='')}"
 
     def start(self) -> None:
@@ -86,6 +89,11 @@ class Mongod:
                 self._spawn()
             time.sleep(0.02)
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was spawned last."""
+        return time.monotonic() - self._started_at
+
     def poll(self) -> int | None:
         """Its exit code once it has died."""
         return self._process.poll() if self._process is not None else None
@@ -119,12 +127,13 @@ class Mongod:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the server, which stops it when it has drained.
-                preexec_fn=_tie_to(os.getpid()),
+                preexec_fn=_become_child(os.getpid()),
             )
         except OSError as error:
             raise EmbeddedError(f"{command[0]} cannot be run: {error.strerror}. {_REMEDY}") from error
         finally:
             os.close(log)
+        self._started_at = time.monotonic()
 
     def _arguments(self) -> list[str]:
         return [
@@ -226,20 +235,20 @@ def _answers(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _tie_to(parent: int) -> Callable[[], None]:
-    """What the child runs before it becomes mongod: it must not outlive its parent, whatever ends that."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
-        prctl = None  # Not Linux: an orderly end stops it, a kill -9 of the server does not.
+def end_with_parent(parent: int, number: signal.Signals) -> None:
+    """Called in a child: have the kernel send it ``number`` when ``parent`` ends, however that ends."""
+    if _prctl is None:
+        return  # Not Linux: an orderly end of the parent still stops its children.
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)  # It ended before it could be asked for.
 
-    def tie() -> None:
+
+def _become_child(parent: int) -> Callable[[], None]:
+    def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        if prctl is not None:
-            # SIGKILL: a mongod that hangs while shutting down would be left behind, and what was
-            # acknowledged is in its journal.
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
+        # SIGKILL, because a mongod that hangs while it shuts down would be left behind; what was
+        # acknowledged is in its journal.
+        end_with_parent(parent, signal.SIGKILL)
 
-    return tie
+    return prepare

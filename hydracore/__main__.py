@@ -1,0 +1,5 @@
+"""``python -m hydracore``."""
+
+from hydracore.cli import main
+
+main()

@@ -1,0 +1,254 @@
+"""The process model: one parent that supervises, workers that serve, one mongod if it is ours.
+
+The parent has no event loop and no threads. It binds the sockets, starts the embedded mongod, forks,
+and then waits for signals: a child that ended is replaced, SIGTERM, SIGINT and SIGHUP drain.
+Whatever ends the parent, even kill -9, ends its children.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from types import FrameType
+from urllib.parse import urlsplit
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from hydracore.chance import token
+from hydracore.config import Config
+from hydracore.core import HydraCore, server_secret
+from hydracore.errors import StartupError
+from hydracore.logs import configure, logger
+from hydracore.store.embedded import Mongod, end_with_parent
+
+log = logger("hydracore.server")
+
+STARTUP_FAILED = 2
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS = {*_STOP, signal.SIGCHLD}
+_MAX_HEADER = 16 * 1024
+_BUFFER = 1024 * 1024
+_ANY_BODY = 1 << 50
+_GRACE = 5
+_LONGEST_PAUSE = 10.0
+_YOUNG = 10.0
+
+
+def serve(config: Config) -> int:
+    """Run until a signal says stop; the exit code: 0, or 2 for what the operator has to put right.
+
+    Raises :class:`StartupError` for that before anything has started.
+    """
+    configure(config.log.level, config.log.format)
+    HydraCore(config)  # Configuration and plugins fit together, or this says why not.
+    sockets = _listen(config)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    mongod = Mongod(config.data_dir, cache_mb=config.store.cache_mb) if config.embedded else None
+    try:
+        if mongod is not None:
+            mongod.start()
+            mongod.wait_ready()
+            server_secret(config, token)
+        _announce(config, sockets)
+        return _Supervisor(config, sockets, mongod).run()
+    finally:
+        if mongod is not None:
+            mongod.stop()
+
+
+class _Supervisor:
+    def __init__(self, config: Config, sockets: list[socket.socket], mongod: Mongod | None) -> None:
+        self._config = config
+        self._sockets = sockets
+        self._mongod = mongod
+        self._workers: dict[int, float] = {}
+        self._pauses: dict[str, float] = {}
+        self._due: list[float] = []
+        self._failed = 0
+
+    def run(self) -> int:
+        gc.freeze()  # What is there now stays shared between the workers.
+        self._due = [0.0] * self._config.server.workers
+        while not self._failed:
+            self._fork_what_is_due()
+            self._tend_mongod()
+            received = signal.sigtimedwait(_SIGNALS, 0.5)
+            if received is not None and received.si_signo in _STOP:
+                log.info("stopping", signal=signal.Signals(received.si_signo).name)
+                break
+            self._reap()
+        self._stop()
+        return self._failed
+
+    def _fork_what_is_due(self) -> None:
+        now = time.monotonic()
+        due = [moment for moment in self._due if moment <= now]
+        self._due = [moment for moment in self._due if moment > now]
+        for _ in due:
+            self._workers[_fork(self._config, self._sockets, self._mongod)] = now
+
+    def _reap(self) -> None:
+        for pid in list(self._workers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            age = time.monotonic() - self._workers.pop(pid)
+            if code == STARTUP_FAILED:
+                self._failed = code
+                return
+            pause = self._pause("worker", age)
+            log.error("worker ended, it is replaced", pid=pid, code=code, pause=pause)
+            self._due.append(time.monotonic() + pause)
+
+    def _tend_mongod(self) -> None:
+        if self._mongod is None or (code := self._mongod.poll()) is None:
+            return
+        pause = self._pause("mongod", self._mongod.age)
+        log.error("the embedded mongod ended, it is started again", code=code, pause=pause)
+        if pause:
+            time.sleep(pause)
+        self._mongod.restart()
+
+    def _pause(self, what: str, age: float) -> float:
+        """None for what ran a while; for what dies young, longer each time."""
+        before = self._pauses.get(what, 0.0)
+        self._pauses[what] = min(before * 2 + 0.25, _LONGEST_PAUSE) if age < _YOUNG else 0.0
+        return before if age < _YOUNG else 0.0
+
+    def _stop(self) -> None:
+        for listener in self._sockets:
+            listener.close()
+        self._tell_all(signal.SIGTERM)
+        deadline = time.monotonic() + self._config.server.drain_timeout + _GRACE
+        while self._workers and time.monotonic() < deadline:
+            received = signal.sigtimedwait(_SIGNALS, 0.1)
+            if received is not None and received.si_signo in _STOP:
+                break  # Asked twice: no more patience.
+            self._collect()
+        self._tell_all(signal.SIGKILL)
+        while self._workers:
+            self._collect()
+            time.sleep(0.01)
+
+    def _collect(self) -> None:
+        for pid in list(self._workers):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                del self._workers[pid]
+
+    def _tell_all(self, number: signal.Signals) -> None:
+        for pid in self._workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+# -- a worker --------------------------------------------------------------------------------------
+
+
+def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        end_with_parent(parent, signal.SIGTERM)
+        stopping = _Stopping()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        asyncio.run(_work(config, sockets, mongod.uri if mongod else None, stopping))
+        code = 0
+    except StartupError as error:
+        print(f"hydracore: {error}", file=sys.stderr)
+        code = STARTUP_FAILED
+    except Exception:
+        log.exception("worker failed")
+    finally:
+        sys.stderr.flush()
+        # Not sys.exit: the parent's frames, with their own clean-up, are below this one.
+        os._exit(code)
+
+
+class _Stopping:
+    """Remembers a signal that came before there was a loop to tell."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in _STOP:
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def listen(self, event: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _STOP:
+            loop.add_signal_handler(number, event.set)
+        if self.asked:
+            event.set()
+
+
+async def _work(config: Config, sockets: list[socket.socket], uri: str | None, stopping: _Stopping) -> None:
+    stop = asyncio.Event()
+    stopping.listen(stop)
+    async with HydraCore(config, uri=uri) as hydra:
+        server = HTTPServer(
+            hydra.application(),
+            max_header_size=_MAX_HEADER,
+            max_buffer_size=_BUFFER,
+            max_body_size=_ANY_BODY,  # Endpoints bound their bodies themselves, with an answer.
+            idle_connection_timeout=config.server.idle_timeout,
+            body_timeout=config.server.body_timeout,
+        )
+        server.add_sockets(sockets)
+        log.info("worker serves", pid=os.getpid(), ready=not await hydra.not_ready())
+        await stop.wait()
+        server.stop()
+        await _drain(hydra, config.server.drain_timeout)
+        await server.close_all_connections()
+
+
+async def _drain(hydra: HydraCore, timeout: int) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout
+    while hydra.in_flight and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # simpler than an event
+        await asyncio.sleep(0.02)
+    if hydra.in_flight:
+        log.warning("requests cut off at shutdown", count=hydra.in_flight)
+
+
+# -- at the start ------------------------------------------------------------------------------------
+
+
+def _listen(config: Config) -> list[socket.socket]:
+    host, port = config.server.host, config.server.port
+    try:
+        return bind_sockets(port, host)
+    except OSError as error:
+        raise StartupError(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}. "
+            "Stop what listens there, or choose another server.host or server.port."
+        ) from error
+
+
+def _announce(config: Config, sockets: Iterable[socket.socket]) -> None:
+    addresses = [listener.getsockname()[:2] for listener in sockets]
+    where = f"embedded in {config.data_dir}" if config.embedded else _without_credentials(config)
+    log.info(
+        "serving",
+        addresses=[f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in addresses],
+        pid=os.getpid(),
+        workers=config.server.workers,
+        database=where,
+        mail=config.mail.transport,
+    )
+
+
+def _without_credentials(config: Config) -> str:
+    if config.store.driver == "memory":
+        return "memory: nothing is kept"
+    return urlsplit(config.store.uri).netloc.rpartition("@")[2]
