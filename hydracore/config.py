@@ -210,14 +210,19 @@ def load_schema() -> dict[str, Any]:
 
 def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """A plugin's section, held against the plugin's own schema and completed with its defaults."""
-    typed = {
-        key: _coerce(value, schema.get("properties", {}).get(key, {})) if isinstance(value, FromEnvironment) else value
-        for key, value in values.items()
-    }
+    known = schema.get("properties", {})
     where = ("plugins", name)
-    sources: dict[Path_, str] = {
-        (*where, key): _variable((*where, key)) for key, value in values.items() if isinstance(value, FromEnvironment)
-    }
+    typed: dict[str, Any] = {}
+    sources: dict[Path_, str] = {}
+    for key, value in values.items():
+        if isinstance(value, FromEnvironment):
+            variable, text = PREFIX + "__".join((*where, key)).upper(), str(value)
+            if key not in known and key.endswith("_file"):
+                key, text = key.removesuffix("_file"), _secret_file(variable, text)
+            sources[*where, key] = variable
+            typed[key] = _coerce(text, known.get(key, {}))
+        else:
+            typed.setdefault(key, value)
     problems = list(_problems(typed, {"type": "object", "additionalProperties": False, **schema}, sources, where))
     if problems:
         raise ConfigError(_message(problems))
@@ -254,11 +259,11 @@ def _from_environment(
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable in _NOT_KEYS:
             continue
-        name, text = variable, environment[variable]
-        path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        text, path = environment[variable], _key_of(variable)
         rule = _rule(schema, path)
-        if rule is None and name.endswith("_FILE"):
-            path = tuple(name.removeprefix(PREFIX).removesuffix("_FILE").lower().split("__"))
+        of_plugin = rule is None and path[0] == "plugins" and len(path) == 3
+        if rule is None and variable.endswith("_FILE") and not of_plugin:
+            path = _key_of(variable.removesuffix("_FILE"))
             rule, text = _rule(schema, path), _secret_file(variable, text)
         sources[path] = variable
         target = values
@@ -266,9 +271,12 @@ def _from_environment(
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 raise ConfigError(f"{variable} contradicts another variable of the same section.")
-        unknown_type = rule is None and path[0] == "plugins" and len(path) == 3
-        target[path[-1]] = FromEnvironment(text) if unknown_type else _coerce(text, rule or {})
+        target[path[-1]] = FromEnvironment(text) if of_plugin else _coerce(text, rule or {})
     return values
+
+
+def _key_of(variable: str) -> Path_:
+    return tuple(variable.removeprefix(PREFIX).lower().split("__"))
 
 
 def _rule(schema: Mapping[str, Any], path: Path_) -> Mapping[str, Any] | None:
@@ -416,10 +424,6 @@ def _message(problems: list[str]) -> str:
     if len(problems) == 1:
         return f"The configuration is wrong. {problems[0]}."
     return "The configuration is wrong:" + "".join(f"\n  - {problem}" for problem in problems)
-
-
-def _variable(path: Path_) -> str:
-    return PREFIX + "__".join(path).upper()
 
 
 def _build(values: dict[str, Any]) -> Config:

@@ -1,0 +1,174 @@
+"""Configuration: where it comes from, and how it complains."""
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hydracore import config as module
+from hydracore.config import Config, ConfigError, check_section, load, load_schema, with_defaults
+from hydracore.registry import installed
+
+ROOT = Path(__file__).parent.parent
+SECRET = "s" * 32
+
+
+def complaint(tmp_path: Path, text: str = "", **environment: str) -> str:
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(file, environment)
+    return str(raised.value)
+
+
+def test_shipped_file_has_every_key_with_its_default() -> None:
+    """config.toml says what the schema says, key for key."""
+    shipped = tomllib.loads((ROOT / "config.toml").read_text("utf-8"))
+    schema = load_schema()
+    plugins = shipped["plugins"]
+    sections = {name: plugins.pop(name) for name in list(plugins) if isinstance(plugins[name], dict)}
+    assert shipped == with_defaults({}, schema)
+    with_sections = {name: plugin.schema() for name, plugin in installed().items() if plugin.schema()["properties"]}
+    assert set(sections) == {name for name in with_sections if installed()[name].distribution == "hydracore"}
+    for name, section in sections.items():
+        assert section == with_defaults({}, with_sections[name]), name
+
+
+def test_shipped_file_loads() -> None:
+    """The shipped file is a configuration as good as none."""
+    assert load(ROOT / "config.toml", {}).server == load(None, {}).server
+
+
+def test_classes_have_the_schemas_keys() -> None:
+    """Every key of the schema has its typed field, and the other way round."""
+    schema = load_schema()
+    for name, rule in schema["properties"].items():
+        if rule.get("type") == "object" and name != "plugins":
+            section = getattr(module, name.capitalize())
+            assert {field.name for field in dataclasses.fields(section)} == set(rule["properties"]), name
+    assert {field.name for field in dataclasses.fields(Config)} == set(schema["properties"])
+
+
+def test_environment_wins_over_the_file(tmp_path: Path) -> None:
+    """A variable is stronger than the file, and takes the key's type; lists are JSON."""
+    file = tmp_path / "my.toml"
+    file.write_text("[server]\nport = 9000\nworkers = 2\n")
+    config = load(
+        file,
+        {
+            "HYDRACORE_SERVER__PORT": "9001",
+            "HYDRACORE_SERVER__TRUSTED_PROXIES": '["10.0.0.0/8"]',
+            "HYDRACORE_LIMITS__ENABLED": "false",
+            "HYDRACORE_PUBLIC_URL": "https://id.example.com",
+        },
+    )
+    assert (config.server.port, config.server.workers) == (9001, 2)
+    assert config.server.trusted_proxies == ("10.0.0.0/8",)
+    assert config.limits.enabled is False
+    assert config.issuer == "https://id.example.com"
+    assert config.secure_cookies
+
+
+def test_secret_from_a_file(tmp_path: Path) -> None:
+    """A variable that ends in _FILE names a file that holds the value."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET + "\n")
+    assert load(None, {"HYDRACORE_SECRET_FILE": str(file)}).secret == SECRET
+    said = str(pytest.raises(ConfigError, load, None, {"HYDRACORE_SECRET_FILE": str(tmp_path / "no")}).value)
+    assert "HYDRACORE_SECRET_FILE" in said
+    assert str(tmp_path / "no") in said
+
+
+def test_plugin_values_from_the_environment(tmp_path: Path) -> None:
+    """A plugin's section takes variables too, typed by its own schema, and _FILE."""
+    file = tmp_path / "password"
+    file.write_text("hush\n")
+    config = load(
+        None,
+        {
+            "HYDRACORE_PLUGINS__MAIL_SMTP__PORT": "1025",
+            "HYDRACORE_PLUGINS__MAIL_SMTP__HOST": "12",
+            "HYDRACORE_PLUGINS__MAIL_SMTP__PASSWORD_FILE": str(file),
+        },
+    )
+    section = check_section("mail_smtp", config.plugins.sections["mail_smtp"], installed()["mail_smtp"].schema())
+    assert (section["port"], section["host"], section["password"]) == (1025, "12", "hush")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[server]\nprot = 1\n", ["my.toml", "server.prot", "did you mean server.port?"]),
+        ("port = 1\n", ["my.toml", "port", "did you mean server.port?"]),
+        ("[sever]\nport = 1\n", ["my.toml", "sever", "did you mean server?"]),
+        ("[server]\nport = 70000\n", ["my.toml: server.port", "at most 65535, not 70000"]),
+        ("[server]\nport = '8000'\n", ["my.toml: server.port", "must be a whole number, not '8000'"]),
+        ("[server]\nport = true\n", ["must be a whole number"]),
+        ("[store]\ndriver = 'pymong'\n", ["one of pymongo, motor, memory", "did you mean pymongo?"]),
+        ("[server]\ntrusted_proxies = ['10.0.0.0/99']\n", ["server.trusted_proxies", "10.0.0.0/99"]),
+        ("[limits]\nlogin_address = 'many'\n", ["limits.login_address", "'many'"]),
+        ("[password]\ntime_cost = 1\n", ["password.memory_kib", "47104"]),
+        ("secret = 'short'\n", ["secret", "32 characters"]),
+        ("public_url = 'id.example.com'\n", ["public_url"]),
+        ("[server\n", ["my.toml", "not valid TOML"]),
+        ("[cookies]\nsame_site = 'none'\n", ["cookies.same_site", "public_url"]),
+    ],
+)
+def test_complaints_name_file_key_rule_and_remedy(tmp_path: Path, text: str, parts: list[str]) -> None:
+    """A wrong key, type or value: one message with the file, the key, the rule and what was near."""
+    said = complaint(tmp_path, text)
+    for part in parts:
+        assert part in said
+
+
+def test_complaints_name_the_variable(tmp_path: Path) -> None:
+    """What came from the environment is named by its variable."""
+    assert "HYDRACORE_SERVER__PORT: server.port: must be a whole number" in complaint(
+        tmp_path, HYDRACORE_SERVER__PORT="eighty"
+    )
+    assert "HYDRACORE_SERVER__PROT" in complaint(tmp_path, HYDRACORE_SERVER__PROT="1")
+    assert "did you mean server.port?" in complaint(tmp_path, HYDRACORE_SERVER__PROT="1")
+
+
+def test_every_complaint_at_once(tmp_path: Path) -> None:
+    """Two mistakes are told together."""
+    said = complaint(tmp_path, "[server]\nport = 0.5\nhots = ''\n")
+    assert "server.port" in said
+    assert "server.hots" in said
+
+
+def test_complaints_do_not_repeat_secrets(tmp_path: Path) -> None:
+    """A secret that is refused is not shown."""
+    assert "hunter2" not in complaint(tmp_path, "secret = 'hunter2'\n")
+    assert "hunter2" not in complaint(tmp_path, "[store]\nuri = 'http://u:hunter2@h/'\n")
+
+
+def test_own_database_demands_a_secret(tmp_path: Path) -> None:
+    """With store.uri a secret is needed that all nodes share, and the message says how to set it."""
+    assert "HYDRACORE_SECRET" in complaint(tmp_path, "[store]\nuri = 'mongodb://db/'\n")
+
+
+def test_the_configuration_hides_secrets() -> None:
+    """Printing a configuration shows no secret."""
+    environment = {
+        "HYDRACORE_SECRET": SECRET,
+        "HYDRACORE_STORE__URI": "mongodb://u:hunter2@db/",
+        "HYDRACORE_PLUGINS__MAIL_SMTP__PASSWORD": "hunter3",
+    }
+    shown = repr(load(None, environment))
+    assert SECRET not in shown
+    assert "hunter" not in shown
+
+
+def test_schema_is_valid_json_schema() -> None:
+    """Every schema in the package is one of draft 2020-12, with a description for each key of configuration."""
+    from jsonschema import Draft202012Validator
+
+    for file in (ROOT / "schemas").rglob("*.json"):
+        schema: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        Draft202012Validator.check_schema(schema)
+    for name, rule in load_schema()["properties"].items():
+        assert rule["description"], name
