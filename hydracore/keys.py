@@ -52,7 +52,7 @@ class Keys:
     def __init__(
         self, store: KeyStore, secret: ServerSecret, *, algorithm: str, access_ttl: int, lead: int, now: Now
     ) -> None:
-        self.algorithm = algorithm
+        self._algorithm = algorithm
         self._store = store
         self._secret = secret
         self._access_ttl = timedelta(seconds=access_ttl)
@@ -66,11 +66,11 @@ class Keys:
 
     # -- what tokens ask ---------------------------------------------------------------------
 
-    def signing(self) -> tuple[str, Any]:
+    def signing(self) -> tuple[str, str, Any]:
         active = self._active()
         if active is None:
             raise KeysUnavailable
-        return active.kid, self._private[active.kid]
+        return active.kid, active.algorithm, self._private[active.kid]
 
     async def verifying(self, kid: str) -> tuple[str, Any] | None:
         if kid not in self._public:
@@ -98,8 +98,7 @@ class Keys:
         once, one makes the key and both return it."""
         await self.load()
         sequence = self._ring[-1].sequence + 1 if self._ring else 1
-        starts = self._now() + (self._lead if self._ring else timedelta())
-        key = await asyncio.to_thread(self._make, sequence, starts)
+        key = await asyncio.to_thread(self._make, sequence, self._lead if self._ring else timedelta())
         await self._store.add(key)
         await self.load()
         return next(key for key in self._ring if key.sequence == sequence)
@@ -110,7 +109,7 @@ class Keys:
         """Have a key of the configured algorithm that signs. Raises :class:`StartupError` if the
         secret does not open the keys in the store."""
         await self.load()
-        if not self._ring or self._ring[-1].algorithm != self.algorithm:
+        if not self._ring or self._ring[-1].algorithm != self._algorithm:
             await self.rotate()
 
     async def load(self) -> None:
@@ -142,13 +141,14 @@ class Keys:
         begun = [key for key in self._ring if key.active_from <= now]
         return begun[-1] if begun else (self._ring[0] if self._ring else None)
 
-    def _make(self, sequence: int, starts: datetime) -> SigningKey:
-        private = _generate(self.algorithm)
+    def _make(self, sequence: int, lead: timedelta) -> SigningKey:
+        private = _generate(self._algorithm)
         jwk = _public_jwk(private)
         kid = _thumbprint(jwk)
         der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         sealed = self._secret.seal("signing-key", der, kid)
-        return SigningKey(kid, sequence, self.algorithm, jwk, sealed, self._now(), starts)
+        now = self._now()
+        return SigningKey(kid, sequence, self._algorithm, jwk, sealed, now, now + lead)
 
     def _open(self, key: SigningKey) -> Any:
         try:

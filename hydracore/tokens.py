@@ -22,10 +22,8 @@ _PREFIX = "hcr1"
 class KeyRing(Protocol):
     """Where the keys come from: see :class:`hydracore.keys.Keys`."""
 
-    algorithm: str
-
-    def signing(self) -> tuple[str, Any]:
-        """The ``kid`` and private key that sign now."""
+    def signing(self) -> tuple[str, str, Any]:
+        """The ``kid``, algorithm and private key that sign now."""
 
     async def verifying(self, kid: str) -> tuple[str, Any] | None:
         """The algorithm and public key of ``kid``, if it is one of ours."""
@@ -54,7 +52,7 @@ class AccessTokens:
 
     def issue(self, user: User, session: Session) -> str:
         """A token that lives ``ttl`` seconds. Raises :class:`~hydracore.errors.KeysUnavailable`."""
-        kid, key = self._keys.signing()
+        kid, algorithm, key = self._keys.signing()
         now = self._now()
         claims = {
             "iss": self._issuer,
@@ -67,7 +65,7 @@ class AccessTokens:
             "exp": int(now.timestamp()) + self.ttl,
             "evf": user.email_verified,
         }
-        return jwt.encode(claims, key, algorithm=self._keys.algorithm, headers={"kid": kid, "typ": TOKEN_TYPE})
+        return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid, "typ": TOKEN_TYPE})
 
     async def verify(self, token: str) -> Claims:
         """What the token says; raises :class:`NotAuthenticated` for any flaw, with no hint which."""
