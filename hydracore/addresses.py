@@ -18,7 +18,7 @@ def parse_address(text: str) -> Address:
     if len(text) > MAX_LENGTH:
         raise ValueError(f"An e-mail address has at most {MAX_LENGTH} characters.")
     try:
-        parsed: ValidatedEmail = validate_email(text, check_deliverability=False)
+        parsed: ValidatedEmail = validate_email(text, check_deliverability=False, strict=True)
     except EmailNotValidError as error:
         raise ValueError(str(error)) from error
     domain = (parsed.ascii_domain or parsed.domain).lower()

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -42,6 +43,29 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller's shell configures is not the tests' business."""
     for name in [name for name in os.environ if name.startswith("HYDRACORE_")]:
         monkeypatch.delenv(name)
+
+
+KNOWN_LOGS = ("password.profile is testing",)
+
+
+class _Loud(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name}: {record.getMessage()} {record.__dict__.get('error', '')}")
+
+
+@pytest.fixture(autouse=True)
+def expected_logs() -> Iterator[list[str]]:
+    """A log line at WARNING or above fails the test, unless the test says that it expects it."""
+    expected = list(KNOWN_LOGS)
+    handler = _Loud()
+    logging.getLogger().addHandler(handler)
+    yield expected
+    logging.getLogger().removeHandler(handler)
+    assert not [line for line in handler.lines if not any(part in line for part in expected)]
 
 
 @pytest.fixture(scope="session")

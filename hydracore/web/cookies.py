@@ -5,6 +5,7 @@ prefix, which no sibling domain can forge (RFC 6265bis, section 4.1.3.2).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from tornado.web import RequestHandler
 
@@ -17,8 +18,12 @@ class Cookies:
         prefix = "__Host-" if config.secure_cookies else ""
         self._access = f"{prefix}hydracore_access"
         self._refresh = f"{prefix}hydracore_refresh"
-        self._same_site = config.cookies.same_site.capitalize()
-        self._secure = config.secure_cookies
+        self._attributes: dict[str, Any] = {
+            "path": "/",
+            "httponly": True,
+            "secure": config.secure_cookies,
+            "samesite": config.cookies.same_site.capitalize(),
+        }
 
     def access_token(self, jar: Mapping[str, object]) -> str:
         return _value(jar, self._access)
@@ -31,19 +36,11 @@ class Cookies:
         self._set(handler, self._refresh, grant.refresh_token, grant.refresh_expires_in)
 
     def clear(self, handler: RequestHandler) -> None:
-        self._set(handler, self._access, "", 0)
-        self._set(handler, self._refresh, "", 0)
+        for name in (self._access, self._refresh):
+            handler.clear_cookie(name, **self._attributes)
 
     def _set(self, handler: RequestHandler, name: str, value: str, max_age: int) -> None:
-        handler.set_cookie(
-            name,
-            value,
-            path="/",
-            max_age=max_age,
-            httponly=True,
-            secure=self._secure,
-            samesite=self._same_site,
-        )
+        handler.set_cookie(name, value, max_age=max_age, **self._attributes)
 
 
 def _value(jar: Mapping[str, object], name: str) -> str:

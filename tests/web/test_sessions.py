@@ -25,8 +25,9 @@ async def test_repeat_within_the_grace(site: Site) -> None:
     assert tokens(await site.post("refresh", body))["refresh_token"] == once["refresh_token"]
 
 
-async def test_repeat_after_the_grace_is_theft(site: Site) -> None:
+async def test_repeat_after_the_grace_is_theft(site: Site, expected_logs: list[str]) -> None:
     """Presented after the grace it ends its session, the newest token included, and no other session."""
+    expected_logs.append("RefreshReused")
     first = await site.register()
     other = tokens(await site.post("login", {"email": EMAIL, "password": PASSWORD}))
     second = tokens(await site.post("refresh", {"refresh_token": first["refresh_token"]}))
@@ -37,8 +38,9 @@ async def test_repeat_after_the_grace_is_theft(site: Site) -> None:
     assert (await site.me(other["access_token"])).code == 200
 
 
-async def test_an_older_generation_is_theft(site: Site) -> None:
+async def test_an_older_generation_is_theft(site: Site, expected_logs: list[str]) -> None:
     """A token two generations old ends the session even within the grace."""
+    expected_logs.append("RefreshReused")
     first = await site.register()
     second = tokens(await site.post("refresh", {"refresh_token": first["refresh_token"]}))
     third = tokens(await site.post("refresh", {"refresh_token": second["refresh_token"]}))
@@ -46,8 +48,9 @@ async def test_an_older_generation_is_theft(site: Site) -> None:
     refused(await site.post("refresh", {"refresh_token": third["refresh_token"]}), 401, "invalid_refresh_token")
 
 
-async def test_strict_refresh(open_site: OpenSite) -> None:
+async def test_strict_refresh(open_site: OpenSite, expected_logs: list[str]) -> None:
     """With tokens.refresh_grace = 0 the second presentation is theft at once."""
+    expected_logs.append("RefreshReused")
     site = await open_site(tokens={"refresh_grace": 0})
     first = await site.register()
     second = tokens(await site.post("refresh", {"refresh_token": first["refresh_token"]}))
@@ -55,8 +58,9 @@ async def test_strict_refresh(open_site: OpenSite) -> None:
     refused(await site.post("refresh", {"refresh_token": second["refresh_token"]}), 401, "invalid_refresh_token")
 
 
-async def test_theft_is_announced_once(site: Site) -> None:
+async def test_theft_is_announced_once(site: Site, expected_logs: list[str]) -> None:
     """Listeners hear of one theft once, however often the old token comes."""
+    expected_logs.append("RefreshReused")
     heard: list[Event] = []
 
     class Ear:

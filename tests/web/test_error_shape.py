@@ -1,0 +1,113 @@
+"""404, 405, 413, 415, 500, 503: one shape, in every host."""
+
+import json
+
+import pytest
+from conftest import HOSTS, OpenSite, Site, refused
+
+from hydracore.web.routes import AUTH, SERVICE
+
+POSTS = [path for path in AUTH if path != "/me"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_nothing_here(open_site: OpenSite, host: str) -> None:
+    """Unknown paths under the prefix are our JSON 404, whatever the host's own 404 is."""
+    site = await open_site(HOSTS[host])
+    for path in ("/auth", "/auth/", "/auth/nowhere", "/auth/login/", "/auth//login", "/auth/me/x"):
+        for method in ("GET", "POST", "DELETE", "PUT", "PATCH"):
+            refused(await site.ask(method, path, raw=b"{}"), 404, "not_found")
+
+
+async def test_nothing_else_alone(site: Site) -> None:
+    """Standing alone, every other path is our JSON 404."""
+    for path in ("/", "/favicon.ico", "/authx", "//auth/login", "/AUTH/login", "/health"):
+        refused(await site.ask("GET", path), 404, "not_found")
+
+
+async def test_host_keeps_its_own_404(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """Paths beside the prefix are the host's."""
+    expected_logs.append("tornado.access: 404 GET /nowhere")
+    site = await open_site(HOSTS["hostile"])
+    answer = await site.ask("GET", "/nowhere")
+    assert (answer.code, answer.body) == (404, b"<h1>Not our JSON</h1>")
+
+
+async def test_methods(site: Site) -> None:
+    """Another method is 405 with Allow, before any 401."""
+    for path in POSTS:
+        for method in ("GET", "PUT", "DELETE", "PATCH", "HEAD"):
+            answer = await site.ask(method, f"/auth{path}", raw=b"" if method in ("PUT", "PATCH") else None)
+            assert answer.headers["Allow"] == "POST, OPTIONS"
+            if method != "HEAD":
+                refused(answer, 405, "method_not_allowed")
+    for path in ("/auth/me", *SERVICE):
+        answer = await site.ask("POST", path, body={})
+        refused(answer, 405, "method_not_allowed")
+        assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
+    answer = await site.ask("OPTIONS", "/auth/login")
+    assert (answer.code, answer.headers["Allow"]) == (204, "POST, OPTIONS")
+    answer = await site.ask("BREW", "/auth/login")
+    refused(answer, 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_failures_say_nothing(
+    open_site: OpenSite, host: str, monkeypatch: pytest.MonkeyPatch, expected_logs: list[str]
+) -> None:
+    """A defect of ours is 500 without its cause, in a debugging host too; the log has the trace."""
+    expected_logs.append("request failed")
+    site = await open_site(HOSTS[host])
+
+    async def broken(*args: object) -> None:
+        raise RuntimeError("the cause with a secret")
+
+    monkeypatch.setattr(site.hydra.services.store.users, "by_address", broken)
+    answer = await site.post("login", {"email": "ada@example.com", "password": "x"})
+    refused(answer, 500, "internal_error")
+    assert b"secret" not in answer.body
+    assert b"Traceback" not in answer.body
+
+
+async def test_headers(site: Site) -> None:
+    """Every answer has its id and the security headers, and does not say what serves."""
+    for answer in (await site.ask("GET", "/health/live"), await site.post("login", {}), await site.ask("GET", "/x")):
+        assert len(answer.headers["X-Request-Id"]) == 16
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "Server" not in answer.headers
+        assert "Etag" not in answer.headers
+
+
+async def test_me_without_a_token(site: Site) -> None:
+    """Without a token /auth/me is 401 with a Bearer challenge."""
+    answer = await site.ask("GET", "/auth/me")
+    refused(answer, 401, "not_authenticated")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="hydracore"'
+
+
+async def test_health(site: Site) -> None:
+    """live and ready answer GET and HEAD."""
+    assert json.loads((await site.ask("GET", "/health/live")).body) == {"status": "live"}
+    assert json.loads((await site.ask("GET", "/health/ready")).body) == {"status": "ready"}
+    assert (await site.ask("HEAD", "/health/ready")).code == 200
+
+
+async def test_not_ready_without_an_index(open_site: OpenSite) -> None:
+    """ready is 503 and names the index that is missing."""
+    site = await open_site(store={"database": "hydracore_unready"})
+    await site.hydra._store.collection("users").drop_index("address_key_1")
+    answer = await site.ask("GET", "/health/ready")
+    assert answer.code == 503
+    assert "users.address_key_1" in json.loads(answer.body)["detail"]
+    assert answer.headers["Retry-After"]
+    await site.hydra._store.ensure()
+
+
+async def test_request_ids_from_trusted_proxies(open_site: OpenSite, site: Site) -> None:
+    """A trusted proxy's well-formed request id is kept; a stranger's is not."""
+    behind = await open_site(server={"trusted_proxies": ["127.0.0.1"]})
+    assert (await behind.ask("GET", "/health/live", X_Request_Id="abc-1")).headers["X-Request-Id"] == "abc-1"
+    assert (await behind.ask("GET", "/health/live", X_Request_Id="a b<>")).headers["X-Request-Id"] != "a b<>"
+    assert (await site.ask("GET", "/health/live", X_Request_Id="abc-1")).headers["X-Request-Id"] != "abc-1"
