@@ -90,6 +90,11 @@ class Mongod:
             time.sleep(0.02)
 
     @property
+    def pid(self) -> int:
+        """Its process; 0 while there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
     def age(self) -> float:
         """Seconds since it was spawned last."""
         return time.monotonic() - self._started_at

@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo import WriteConcern
 
-from hydracore.errors import StoreUnavailable
+from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
@@ -32,6 +32,11 @@ class Store:
     keys: SigningKeys
 
     def __init__(self, *, driver: str, database: str, timeout: int, collections: Sequence[Collection] = ()) -> None:
+        for collection in collections:
+            if collection.name in {own.name for own in indexes.OWN}:
+                raise StartupError(
+                    f"A plugin registers a collection named {collection.name}, which is HydraCore's own."
+                )
         self._driver = driver
         self._name = database
         self._timeout = timeout

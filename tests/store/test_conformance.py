@@ -1,0 +1,319 @@
+"""One suite for every driver; the real mongod is the judge."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import DRIVERS
+from tornado.ioloop import IOLoop
+
+from hydracore.errors import StartupError, StoreUnavailable
+from hydracore.models import Code, MailIntent, Session, SigningKey, User
+from hydracore.records import Collection, Index
+from hydracore.store import Store
+
+# Ahead of the clock: mongomock hides at once what its TTL index would delete.
+NOW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.fixture(params=DRIVERS)
+def store(io_loop: IOLoop, request: pytest.FixtureRequest) -> Iterator[Store]:
+    driver: str = request.param
+    uri = "" if driver == "memory" else request.getfixturevalue("mongod_uri")
+    opened = Store(driver=driver, database=f"conformance_{driver}", timeout=10)
+
+    async def start() -> None:
+        opened.open(uri)
+        await opened.ensure()
+        for name in ("users", "sessions", "codes", "outbox", "keys"):
+            await opened.collection(name).delete_many({})
+
+    io_loop.run_sync(start)
+    yield opened
+    io_loop.run_sync(opened.close)
+
+
+def user(number: int = 1, **changes: Any) -> User:
+    values = {"address_key": f"u{number}@example.com", "email": f"u{number}@example.com"} | changes
+    return User(id=f"user{number}", password_hash="hash", created_at=NOW + timedelta(seconds=number), **values)
+
+
+def session(number: int = 1, **changes: Any) -> Session:
+    values = {"epoch": 0, "generation": 1, "ends_at": LATER, "expires_at": LATER} | changes
+    return Session(id=f"s{number}", user_id="user1", created_at=NOW, rotated_at=NOW, **values)
+
+
+async def test_users_come_back_as_they_went(store: Store) -> None:
+    """A user is read as it was written, by id and by address."""
+    assert await store.users.add(user())
+    assert await store.users.by_id("user1") == user()
+    assert await store.users.by_address("u1@example.com") == user()
+    assert await store.users.by_id("nobody") is None
+
+
+async def test_one_user_an_address(store: Store) -> None:
+    """Of 50 users with one address at once, one is added: the unique index decides."""
+    added = await asyncio.gather(*(store.users.add(user(n, address_key="same@example.com")) for n in range(50)))
+    assert Counter(added) == {True: 1, False: 49}
+
+
+async def test_pages(store: Store) -> None:
+    """Pages follow each other without gap or overlap, in the order of creation."""
+    for number in range(7):
+        await store.users.add(user(number))
+    seen: list[str] = []
+    last = None
+    while page := await store.users.page(last, 3):
+        seen += [found.id for found in page]
+        last = page[-1]
+    assert seen == [f"user{number}" for number in range(7)]
+
+
+async def test_epoch_guards(store: Store) -> None:
+    """Of 50 resets of one epoch at once, one goes through; one of an older epoch never does."""
+    await store.users.add(user())
+    done = await asyncio.gather(*(store.users.reset_password("user1", 0, f"hash{n}") for n in range(50)))
+    winners = [found for found in done if found]
+    assert len(winners) == 1
+    now = await store.users.by_id("user1")
+    assert now == winners[0]
+    assert (now.epoch, now.email_verified) == (1, True)
+    assert await store.users.reset_password("user1", 0, "late") is None
+
+
+async def test_verified_once(store: Store) -> None:
+    """Of 50 verifications at once, one goes through."""
+    await store.users.add(user())
+    done = await asyncio.gather(*(store.users.mark_verified("user1", 0, end_sessions=True) for _ in range(50)))
+    assert [found.epoch for found in done if found] == [1]
+
+
+async def test_disabled_users_change_nothing(store: Store) -> None:
+    """A disabled account is neither verified nor reset; disabling and enabling move the epoch once."""
+    await store.users.add(user())
+    await store.users.disable("user1")
+    assert await store.users.mark_verified("user1", 1, end_sessions=False) is None
+    assert await store.users.reset_password("user1", 1, "new") is None
+    enabled = await store.users.enable("user1")
+    assert enabled
+    assert (enabled.epoch, enabled.disabled) == (1, False)
+    assert await store.users.delete("user1")
+    assert await store.users.delete("user1") is None
+
+
+async def test_rehash_loses_to_a_new_password(store: Store) -> None:
+    """A rehash of the old password does not undo a reset."""
+    old = user()
+    await store.users.add(old)
+    await store.users.reset_password("user1", 0, "new")
+    await store.users.rehash(old, "old, dearer")
+    now = await store.users.by_id("user1")
+    assert now
+    assert now.password_hash == "new"
+
+
+async def test_sessions_advance_once(store: Store) -> None:
+    """Of 50 advances from one generation at once, one moves the session."""
+    await store.sessions.add(session())
+    done = await asyncio.gather(*(store.sessions.advance("s1", 1, NOW, LATER) for _ in range(50)))
+    assert [found.generation for found in done if found] == [2]
+    assert await store.sessions.advance("s1", 1, NOW, LATER) is None
+
+
+async def test_sessions_end(store: Store) -> None:
+    """A session past either of its ends is gone for every query, deleted or not; one caller ends a live one."""
+    await store.sessions.add(session(1, expires_at=NOW))
+    await store.sessions.add(session(2, ends_at=NOW))
+    await store.sessions.add(session(3))
+    for number in (1, 2):
+        assert await store.sessions.live(f"s{number}", NOW) is None
+        assert await store.sessions.advance(f"s{number}", 1, NOW, LATER) is None
+    assert await store.sessions.live("s3", NOW) == session(3)
+    done = await asyncio.gather(*(store.sessions.end("s3") for _ in range(50)))
+    assert len([found for found in done if found]) == 1
+    await store.sessions.add(session(4, epoch=1))
+    assert await store.sessions.end_epochs_before("user1", 1) == 2
+    assert await store.sessions.end_all("user1") == 1
+
+
+def code(**changes: Any) -> Code:
+    values: dict[str, Any] = {"id": "verification:x", "kind": "verification", "digest": "d", "expires_at": LATER}
+    return Code(user_id="user1", epoch=0, **{**values, **changes})
+
+
+async def test_tries_are_counted(store: Store) -> None:
+    """Fifty tries at once are counted one to fifty, on a code that is there and on none; a new code starts anew."""
+    await store.codes.put(code())
+    for name in ("verification:x", "verification:nobody"):
+        tries = await asyncio.gather(*(store.codes.count_try(name, LATER) for _ in range(50)))
+        assert sorted(found.tries for found in tries) == list(range(1, 51))
+    assert tries[0].digest == ""
+    await store.codes.put(code(digest="new"))
+    assert (await store.codes.count_try("verification:x", LATER)).tries == 1
+
+
+async def test_parallel_puts(store: Store) -> None:
+    """Twenty new codes at once leave one."""
+    await asyncio.gather(*(store.codes.put(code(digest=str(n))) for n in range(20)))
+    assert await store.collection("codes").count_documents({}) == 1
+
+
+async def test_resets_are_found_by_kind_and_time(store: Store) -> None:
+    """A reset token is found while it lives, and no code of another kind ever is."""
+    await store.codes.put(code(id="reset:d", kind="reset"))
+    await store.codes.put(code(id="verification:e", digest="e"))
+    assert await store.codes.reset("d", NOW) == code(id="reset:d", kind="reset")
+    assert await store.codes.reset("d", LATER) is None
+    assert await store.codes.reset("e", NOW) is None
+    assert await store.codes.drop_kind("user1", "reset") == 1
+    assert await store.codes.drop_all("user1") == 1
+
+
+def intent(number: int = 1, **changes: Any) -> MailIntent:
+    values: dict[str, Any] = {"created_at": NOW, "due_at": NOW + timedelta(seconds=number)}
+    return MailIntent(f"i{number}", "verify_email", "u@example.com", **{**values, **changes})
+
+
+async def test_leases(store: Store) -> None:
+    """Of 50 workers at once, one leases an intent; when its lease ends it is due again, and the first has lost it."""
+    await store.outbox.add(intent())
+    leases = await asyncio.gather(*(store.outbox.lease(f"w{n}", LATER, LATER + timedelta(1)) for n in range(50)))
+    first = next(found for found in leases if found)
+    assert len([found for found in leases if found]) == 1
+    assert first.attempts == 1
+    second = await store.outbox.lease("again", LATER + timedelta(1), LATER + timedelta(2))
+    assert second
+    assert second.attempts == 2
+    assert not await store.outbox.seal(first, b"sealed", LATER)
+    await store.outbox.done(first)
+    assert await store.outbox.seal(second, b"sealed", LATER)
+    [kept] = await store.outbox.list(10)
+    assert (kept.sealed, kept.sealed_until) == (b"sealed", LATER)
+    await store.outbox.done(second)
+    assert await store.outbox.list(10) == []
+
+
+async def test_leases_come_in_order(store: Store) -> None:
+    """What is due longest goes first, and what is not due waits."""
+    for number in (3, 1, 2):
+        await store.outbox.add(intent(number))
+    now = NOW + timedelta(seconds=2)
+    taken = [await store.outbox.lease("w", now, LATER) for _ in range(3)]
+    assert [found.id if found else None for found in taken] == ["i1", "i2", None]
+
+
+async def test_dead_letters(store: Store) -> None:
+    """A dead letter holds no secret, is not leased, and is due again when it is revived."""
+    await store.outbox.add(intent())
+    leased = await store.outbox.lease("w", LATER, LATER + timedelta(1))
+    assert leased
+    await store.outbox.seal(leased, b"secret", LATER)
+    await store.outbox.bury(leased, "550")
+    assert await store.outbox.lease("w", LATER + timedelta(9), LATER + timedelta(10)) is None
+    [dead] = await store.outbox.list(10)
+    assert (dead.dead, dead.error, dead.sealed) == (True, "550", None)
+    assert await store.outbox.revive("nothing", LATER) == 0
+    assert await store.outbox.revive(None, LATER) == 1
+    again = await store.outbox.lease("w", LATER, LATER + timedelta(1))
+    assert again
+    assert again.attempts == 1
+
+
+async def test_released_leases_do_not_count(store: Store) -> None:
+    """An attempt that was given back unused is none."""
+    await store.outbox.add(intent())
+    leased = await store.outbox.lease("w", LATER, LATER + timedelta(1))
+    assert leased
+    await store.outbox.release(leased, LATER)
+    again = await store.outbox.lease("w", LATER, LATER + timedelta(1))
+    assert again
+    assert again.attempts == 1
+    await store.outbox.defer(again, LATER + timedelta(1), "later")
+    assert await store.outbox.lease("w", LATER, LATER + timedelta(1)) is None
+
+
+async def test_one_key_a_sequence(store: Store) -> None:
+    """Of ten nodes that add a key of one sequence number at once, one does."""
+    keys = [SigningKey(f"kid{n}", 1, "ES256", {"kty": "EC"}, b"sealed", NOW, NOW) for n in range(10)]
+    added = await asyncio.gather(*(store.keys.add(key) for key in keys))
+    assert Counter(added) == {True: 1, False: 9}
+    await store.keys.add(SigningKey("second", 2, "ES256", {}, b"", NOW, NOW))
+    await store.keys.retire(2, LATER)
+    await store.keys.retire(2, LATER + timedelta(1))
+    assert [key.expires_at for key in await store.keys.all()] == [LATER, None]
+    await store.keys.purge(LATER)
+    assert [key.kid for key in await store.keys.all()] == ["second"]
+
+
+async def test_ensuring_is_repeatable(store: Store) -> None:
+    """Many nodes may ensure the indexes at once and again, and then the store is ready."""
+    await asyncio.gather(*(store.ensure() for _ in range(5)))
+    assert await store.not_ready() == ""
+
+
+async def test_unknown_members_of_documents(store: Store) -> None:
+    """A document of a newer version, with members that this one does not know, is read."""
+    await store.users.add(user())
+    await store.collection("users").update_one({"_id": "user1"}, {"$set": {"new_member": 1}})
+    assert await store.users.by_id("user1") == user()
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "motor"])
+async def test_two_nodes_on_an_empty_database(mongod_uri: str, driver: str) -> None:
+    """Two nodes that start at once on an empty database both find it whole."""
+    stores = [Store(driver=driver, database=f"empty_{driver}", timeout=10) for _ in range(2)]
+    for opened in stores:
+        opened.open(mongod_uri)
+    await asyncio.gather(*(opened.ensure() for opened in stores))
+    assert [await opened.not_ready() for opened in stores] == ["", ""]
+    for opened in stores:
+        await opened.close()
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "motor"])
+async def test_database_gone(driver: str, tmp_path: Any) -> None:
+    """Without a database every verb is StoreUnavailable, within the deadline."""
+    gone = Store(driver=driver, database="x", timeout=1)
+    gone.open(f"mongodb://{str(tmp_path / 'no.sock').replace('/', '%2F')}")
+    for attempt in (gone.users.by_id("x"), gone.users.add(user()), gone.sessions.end("x"), gone.ensure()):
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(attempt, 5)
+    assert await gone.not_ready() == "the database does not answer"
+    await gone.close()
+
+
+async def test_writes_are_durable(mongod_uri: str) -> None:
+    """What a client is told is acknowledged by most members, from their journals."""
+    store = Store(driver="pymongo", database="durable", timeout=5)
+    store.open(mongod_uri)
+    for name in ("users", "sessions", "codes", "outbox", "keys"):
+        assert store.collection(name).write_concern.document == {"w": "majority", "j": True}
+    await store.close()
+
+
+def test_plugins_cannot_take_our_collections() -> None:
+    """A plugin's collection with a name of ours stops the start and is named."""
+    with pytest.raises(StartupError, match="users"):
+        Store(driver="memory", database="x", timeout=1, collections=[Collection("users", [Index([("x", 1)])])])
+
+
+async def test_plans_use_indexes(mongod_uri: str) -> None:
+    """No query of a call scans a collection."""
+    store = Store(driver="pymongo", database="plans", timeout=10)
+    store.open(mongod_uri)
+    await store.ensure()
+    queries: dict[str, list[dict[str, Any]]] = {
+        "users": [{"_id": "x"}, {"address_key": "x"}],
+        "sessions": [{"_id": "x", "expires_at": {"$gt": NOW}, "ends_at": {"$gt": NOW}}, {"user_id": "x"}],
+        "codes": [{"_id": "x"}, {"digest": "x", "kind": "reset", "expires_at": {"$gt": NOW}}, {"user_id": "x"}],
+        "outbox": [{"dead": False, "due_at": {"$lte": NOW}}, {"_id": "x", "lease": "y"}],
+    }
+    for name, filters in queries.items():
+        for query in filters:
+            plan = await store._database.command("explain", {"find": name, "filter": query})
+            assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), (name, query)
+    await store.close()
