@@ -115,9 +115,10 @@ class Registry:
         self.policies = self._collect("hydracore_register_password_policies", PasswordPolicy)
         transports = self._collect("hydracore_register_mail_transports", MailTransport)
         backends = self._collect("hydracore_register_limit_backends", LimitBackend)
-        self.transport = _choose(transports, config.mail.transport, "mail.transport")
-        self.limits = _choose(backends, config.limits.backend, "limits.backend")
-        self.fallback_limits = _choose(backends, "memory", "the fallback limiter")
+        mails, limits = _of_kind("mail_", known), _of_kind("limits_", known)
+        self.transport = _choose(transports, "mail.transport", config.mail.transport, mails)
+        self.limits = _choose(backends, "limits.backend", config.limits.backend, limits)
+        self.fallback_limits = _choose(backends, "the fallback for limits", "memory", limits)
         _check_delivery(config, self.transport)
 
     def hooks_of(self, name: str) -> list[str]:
@@ -229,15 +230,21 @@ def _check_names(config: Config, known: Mapping[str, Installed], extra: Iterable
         check_section(name, config.plugins.sections[name], known[name].schema())
 
 
-def _choose(records: Mapping[str, Record], name: str, setting: str) -> Record:
+def _choose(records: Mapping[str, Record], setting: str, name: str, names: Iterable[str]) -> Record:
+    """The record that a setting names; ``names`` are what could be chosen."""
     if name not in records:
-        near = difflib.get_close_matches(name, records, 1)
+        choices = {*records, *names}
+        near = difflib.get_close_matches(name, choices, 1)
         raise ConfigError(
             f"{setting} is {name}, which no loaded plugin registers"
-            + (f"; did you mean {near[0]}?" if near else f" (registered: {', '.join(sorted(records))}). ")
-            + " Add the plugin that does to plugins.enabled."
+            + (f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(sorted(choices))}).")
+            + " If a plugin of yours does, add it to plugins.enabled."
         )
     return records[name]
+
+
+def _of_kind(kind: str, names: Iterable[str]) -> list[str]:
+    return [name.removeprefix(kind) for name in names if name.startswith(kind)]
 
 
 def _check_delivery(config: Config, transport: MailTransport) -> None:

@@ -158,7 +158,10 @@ def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -
         return pid
     code = 1
     try:
-        end_with_parent(parent, signal.SIGTERM)
+        # At once, not in order: whoever starts the server anew needs its port and its data folder.
+        end_with_parent(parent, signal.SIGKILL)
+        if mongod is not None:
+            mongod.leave()
         stopping = _Stopping()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         asyncio.run(_work(config, sockets, mongod.uri if mongod else None, stopping))

@@ -77,9 +77,8 @@ def test_secret_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(SECRET + "\n")
     assert load(None, {"HYDRACORE_SECRET_FILE": str(file)}).secret == SECRET
-    said = str(pytest.raises(ConfigError, load, None, {"HYDRACORE_SECRET_FILE": str(tmp_path / "no")}).value)
-    assert "HYDRACORE_SECRET_FILE" in said
-    assert str(tmp_path / "no") in said
+    with pytest.raises(ConfigError, match=r"HYDRACORE_SECRET_FILE.*missing"):
+        load(None, {"HYDRACORE_SECRET_FILE": str(tmp_path / "missing")})
 
 
 def test_plugin_values_from_the_environment(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ class Mongod:
 
     ``start`` takes the folder's lock and returns at once; ``ready`` and ``wait_ready`` say when it
     answers at ``uri``. Start it in a thread that outlives it: the signal that ends it with its parent is
-    sent when that *thread* ends. Processes forked from the starter inherit the lock, so it is
-    free again when the last of them has ended.
+    sent when that *thread* ends. Processes forked from the starter inherit the lock until they
+    :meth:`leave` it.
     """
 
     def __init__(self, data_dir: Path, *, cache_mb: int = 256) -> None:
@@ -88,6 +88,10 @@ class Mongod:
                 time.sleep(0.2)
                 self._spawn()
             time.sleep(0.02)
+
+    def leave(self) -> None:
+        """Called in a fork: the lock is the parent's alone and ends with it."""
+        self._unlock()
 
     @property
     def pid(self) -> int:

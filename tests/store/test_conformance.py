@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import DRIVERS
+from support import DRIVERS
 from tornado.ioloop import IOLoop
 
 from hydracore.errors import StartupError, StoreUnavailable

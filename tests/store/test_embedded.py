@@ -115,7 +115,7 @@ def test_private(mongod: Mongod, tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
     for file in ("lock", "mongod.log"):
         assert stat.S_IMODE((tmp_path / "data" / file).stat().st_mode) == 0o600
-    sockets = {os.readlink(link) for link in Path(f"/proc/{mongod.pid}/fd").iterdir() if link.is_symlink()}
+    sockets = {str(link.readlink()) for link in Path(f"/proc/{mongod.pid}/fd").iterdir() if link.is_symlink()}
     inodes = {target[8:-1] for target in sockets if target.startswith("socket:[")}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{mongod.pid}/net/{table}").read_text().splitlines()[1:]:

@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, Site, refused, tokens
+from support import PASSWORD, Site, refused, tokens
 
 EMAIL = "ada@example.com"
 CALLS: dict[str, dict[str, Any]] = {
@@ -201,7 +201,7 @@ async def _chunked(site: Site, size: int) -> Any:
 async def test_endless_bodies_are_cut_off(site: Site) -> None:
     """A body beyond 16 MiB is answered before its end, and the connection closed."""
     host, port = site.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    _reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
     sent = 0
     try:

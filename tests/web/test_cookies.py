@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 
 import pytest
-from conftest import HOSTS, PASSWORD, OpenSite, Site, refused, tokens
+from support import HOSTS, PASSWORD, OpenSite, Site, refused, tokens
 from tornado.httpclient import HTTPResponse
 
 EMAIL = "ada@example.com"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, OpenSite, Site, refused
+from support import PASSWORD, OpenSite, Site, refused
 from tornado.httpclient import HTTPResponse
 
 KNOWN, UNVERIFIED, UNKNOWN = "known@example.com", "fresh@example.com", "nobody@example.com"
@@ -86,8 +86,14 @@ async def test_the_same_work(site: Site, call: str, monkeypatch: pytest.MonkeyPa
                 if method is not None and not name.startswith("_"):
                     label = f"{type(part).__name__}.{name}"
 
-                    def counted(*args: Any, _method: Any = method, _part: Any = part, _label: str = label) -> Any:
-                        done.append(_label)
+                    def counted(
+                        *args: Any,
+                        _method: Any = method,
+                        _part: Any = part,
+                        _label: str = label,
+                        _done: list[str] = done,
+                    ) -> Any:
+                        _done.append(_label)
                         return _method(_part, *args)
 
                     monkeypatch.setattr(part, name, counted)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import HOSTS, OpenSite, Site, refused
+from support import HOSTS, OpenSite, Site, refused
 
 from hydracore.web.routes import AUTH, SERVICE
 

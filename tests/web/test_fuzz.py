@@ -5,9 +5,9 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from conftest import Site, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import Site, refused
 from tornado.ioloop import IOLoop
 
 MEMBERS = ["email", "password", "code", "token", "new_password", "refresh_token", "_id", "$where", "__proto__"]

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, OpenSite, Site, refused, tokens
+from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.records import Count, LimitBackend
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from conftest import PASSWORD, OpenSite, Site, refused, tokens
+from support import PASSWORD, OpenSite, Site, refused, tokens
 from tornado.httpclient import AsyncHTTPClient
 
 EMAIL = "ada@example.com"

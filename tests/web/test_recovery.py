@@ -4,7 +4,7 @@ import json
 from email.message import EmailMessage
 
 import pytest
-from conftest import PASSWORD, OpenSite, Site, refused, tokens
+from support import PASSWORD, OpenSite, Site, refused, tokens
 
 EMAIL = "ada@example.com"
 NEW = "an entirely new password"

@@ -6,9 +6,9 @@ from typing import Any
 
 import jwt
 import pytest
-from conftest import PASSWORD, OpenSite, Site, refused, tokens
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.events import Event, RefreshReused
 from hydracore.plugin import Context, hookimpl

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import HOSTS, PASSWORD, OpenSite, refused, tokens
+from support import HOSTS, PASSWORD, OpenSite, refused, tokens
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -1,0 +1,152 @@
+"""The command line, beside a running server, alone, and over a database of one's own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import LOGIN, PASSWORD, StartServer, own, settings, until
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, mongod_uri: str) -> Run:
+    """Runs ``hydracore …`` in the first server's folder: exit code, output, errors."""
+    folder = tmp_path / "one"
+    folder.mkdir(exist_ok=True)
+
+    def done(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+        result = subprocess.run(
+            [sys.executable, "-m", "hydracore", *arguments],
+            cwd=folder,
+            env=settings(**environment),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in result.stderr
+        return result.returncode, result.stdout, result.stderr
+
+    return done
+
+
+def story(run: Run, **environment: str) -> None:
+    """Every data command, one after the other."""
+    assert run("users", "create", "ada@example.com", "--password-stdin", stdin=f"{PASSWORD}\n", **environment)[0] == 0
+    code, _, said = run("users", "create", "ADA@example.com", "--password-stdin", stdin=f"{PASSWORD}\n", **environment)
+    assert (code, said) == (1, "hydracore: The address ADA@example.com has an account already.\n")
+    [user] = json.loads(run("users", "list", "--json", **environment)[1])
+    assert (user["email"], user["verified"], user["disabled"]) == ("ada@example.com", False, False)
+    assert run("users", "disable", "Ada@Example.com", **environment)[1] == "Disabled ada@example.com.\n"
+    assert "yes" in run("users", "list", **environment)[1]
+    assert run("users", "enable", "ada@example.com", **environment)[0] == 0
+    assert run("sessions", "revoke", "ada@example.com", **environment)[0] == 0
+    assert run("users", "delete", "ada@example.com", stdin="n\n", **environment)[0] == 1
+    assert run("users", "delete", "ada@example.com", "--yes", **environment)[0] == 0
+    assert run("users", "list", **environment)[1] == ""
+    assert run("users", "disable", "nobody@example.com", **environment)[2] == (
+        "hydracore: No account has the address nobody@example.com.\n"
+    )
+    assert "Published" in run("keys", "rotate", **environment)[1]
+    keys = json.loads(run("keys", "list", "--json", **environment)[1])
+    assert [key["state"] for key in keys][-2:] == ["active", "next"]
+    assert run("mail", "list", **environment)[0] == 0
+    assert run("mail", "retry", "--all", **environment)[1] == "0 due again.\n"
+    assert run("mail", "retry", "nothing", **environment)[0] == 1
+    assert run("mail", "retry", **environment)[0] == 2
+
+
+def test_alone(run: Run) -> None:
+    """With no server running, commands start the embedded database for the moment."""
+    story(run)
+
+
+def test_beside_a_server(run: Run, start: StartServer) -> None:
+    """With a server running, commands reach its database."""
+    start()
+    story(run)
+
+
+def test_over_a_database_of_ones_own(run: Run, mongod_uri: str) -> None:
+    """With store.uri set, commands reach that."""
+    story(run, **own(mongod_uri, "cli_own"))
+
+
+def test_disabling_takes_effect_at_once(run: Run, start: StartServer) -> None:
+    """A running server refuses the sessions of a user who was disabled on the command line."""
+    server = start()
+    tokens = server.register()
+    assert run("users", "disable", "ada@example.com")[0] == 0
+    assert server.me(tokens) == 401
+    assert server.post("login", LOGIN)[0] == 401
+
+
+def test_mail_is_left_to_the_server(run: Run, start: StartServer) -> None:
+    """A command that has mail to send leaves it in the outbox, and the server sends it."""
+    assert run("users", "create", "ada@example.com", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 0
+    [waiting] = json.loads(run("mail", "list", "--json")[1])
+    assert (waiting["kind"], waiting["state"], waiting["attempts"]) == ("verify_email", "waiting", 0)
+    server = start()
+    assert len(server.code()) == 6
+    assert until(lambda: json.loads(run("mail", "list", "--json")[1]) == [])
+
+
+def test_rotated_keys_reach_a_running_server(run: Run, start: StartServer) -> None:
+    """A key rotated on the command line is published by the server, and signs after its lead, without a restart."""
+    server = start(HYDRACORE_TOKENS__KEY_LEAD="2")
+    old = server.register()
+    assert run("keys", "rotate", HYDRACORE_TOKENS__KEY_LEAD="2")[0] == 0
+    assert until(lambda: len(server.ask("GET", "/.well-known/jwks.json")[1]["keys"]) == 2)
+
+    def signed_anew() -> bool:
+        new = server.post("login", LOGIN)[1]
+        assert server.me(new) == server.me(old) == 200
+        return bool(new["access_token"].split(".")[0] != old["access_token"].split(".")[0])
+
+    assert until(signed_anew)
+    assert [key["state"] for key in json.loads(run("keys", "list", "--json")[1])] == ["retired", "active"]
+
+
+def test_refused_passwords(run: Run) -> None:
+    """A password that a policy refuses is refused here too, with the reason."""
+    code, _, said = run("users", "create", "ada@example.com", "--password-stdin", stdin="password1\n")
+    assert (code, said) == (1, "hydracore: This is among the most common passwords. Choose another.\n")
+    assert run("users", "create", "no address", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 1
+
+
+def test_check_config(run: Run, tmp_path: Path) -> None:
+    """check-config says that all is fine, or what is not."""
+    code, said, _ = run("check-config")
+    assert code == 0
+    assert said.startswith("The configuration is fine.")
+    (tmp_path / "one/config.toml").write_text("[server]\nport = 'http'\n")
+    code, _, said = run("check-config")
+    assert (code, said) == (
+        2,
+        "hydracore: The configuration is wrong. config.toml: server.port: must be a whole number, not 'http'.\n",
+    )
+    other = tmp_path / "other.toml"
+    other.write_text("[server]\nport = 9000\n")
+    assert run("--config", str(other), "check-config")[0] == 0
+    assert run("check-config", HYDRACORE_CONFIG=str(other))[0] == 0
+    assert run("--config", str(tmp_path / "missing.toml"), "check-config")[0] == 2
+
+
+def test_plugins_list(run: Run) -> None:
+    """plugins list says what is installed, what is loaded and why, and which hooks each has."""
+    found = {row["name"]: row for row in json.loads(run("plugins", "list", "--json")[1])}
+    assert found["mail_folder"]["loaded"] == "mail.transport is folder"
+    assert found["mail_smtp"]["loaded"] == "no"
+    assert found["event_log"]["hooks"] == "on_event"
+    assert "password_standard" in run("plugins", "list")[1]
+
+
+def test_version(run: Run) -> None:
+    """--version says which this is."""
+    import hydracore
+
+    assert run("--version")[1] == f"hydracore, version {hydracore.__version__}\n"

@@ -1,0 +1,273 @@
+"""``hydracore serve``: real processes, real signals."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import LOGIN, StartServer, gone, own, until
+from support import SECRET
+
+
+def test_starts_and_keeps(start: StartServer) -> None:
+    """With no configuration it is ready within 5 s, works, stops with 0, and has everything again afterwards."""
+    server = start()
+    assert server.took < 5
+    tokens = server.register()
+    assert server.post("verify-email", {"email": LOGIN["email"], "code": server.code()})[0] == 200
+    status, second, _ = server.post("login", LOGIN)
+    assert status == 200
+    below = server.children()
+    assert len(below["mongod"]) == len(below["worker"]) == 1
+    assert server.stop() == 0
+    assert gone(*below["mongod"], *below["worker"])
+    again = start()
+    assert again.me(second) == 200
+    assert again.post("refresh", {"refresh_token": second["refresh_token"]})[0] == 200
+    assert again.me(tokens) == 401  # It was begun before the proof, which was sent without it.
+
+
+def test_kill_9_of_the_server(start: StartServer) -> None:
+    """kill -9 leaves no process behind; what was acknowledged is there after the next start."""
+    server = start()
+    tokens = server.register()
+    below = server.children()
+    server.process.kill()
+    server.process.wait()
+    assert gone(*below["mongod"], *below["worker"])
+    again = start()
+    assert again.me(tokens) == 200
+    assert again.post("login", LOGIN)[0] == 200
+    assert again.post("refresh", {"refresh_token": tokens["refresh_token"]})[0] == 200
+
+
+def test_kill_9_of_mongod(start: StartServer) -> None:
+    """A killed mongod is started again; meanwhile calls get 503 with Retry-After, and nothing is lost."""
+    server = start(HYDRACORE_STORE__TIMEOUT="1")
+    tokens = server.register()
+    [mongod] = server.children()["mongod"]
+    os.kill(mongod, signal.SIGKILL)
+    seen: set[int] = set()
+
+    def back() -> bool:
+        status, _, headers = server.post("login", LOGIN)
+        seen.add(status)
+        assert status == 200 or headers["Retry-After"]
+        return status == 200
+
+    assert until(back)
+    assert seen <= {200, 503}
+    assert server.me(tokens) == 200
+    assert server.children()["mongod"] != [mongod]
+
+
+def test_mongod_paused(start: StartServer) -> None:
+    """While the database hangs, calls get 503 within their deadline, live answers, ready says why; then all is well."""
+    server = start(HYDRACORE_STORE__TIMEOUT="1")
+    tokens = server.register()
+    [mongod] = server.children()["mongod"]
+    os.kill(mongod, signal.SIGSTOP)
+    try:
+        before = time.monotonic()
+        status, body, headers = server.ask("GET", "/auth/me", Authorization=f"Bearer {tokens['access_token']}")
+        assert (status, body["code"]) == (503, "store_unavailable")
+        assert int(headers["Retry-After"]) >= 1
+        assert time.monotonic() - before < 5
+        assert server.ask("GET", "/health/live")[0] == 200
+        assert until(lambda: server.ask("GET", "/health/ready")[0] == 503)
+    finally:
+        os.kill(mongod, signal.SIGCONT)
+    assert until(lambda: server.me(tokens) == 200)
+    assert until(lambda: server.ask("GET", "/health/ready")[0] == 200)
+
+
+def test_kill_9_of_a_worker(start: StartServer) -> None:
+    """A killed worker is replaced, and the others keep answering."""
+    server = start("--workers", "2")
+    tokens = server.register()
+    assert until(lambda: len(server.children()["worker"]) == 2)
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answers.append(server.me(tokens))
+            except OSError:
+                answers.append(0)  # The connection was the killed worker's.
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    time.sleep(0.3)
+    killed = server.children()["worker"][0]
+    os.kill(killed, signal.SIGKILL)
+    replaced = until(lambda: len(server.children()["worker"]) == 2 and killed not in server.children()["worker"])
+    time.sleep(0.3)
+    stop.set()
+    for thread in asking:
+        thread.join()
+    assert replaced
+    assert set(answers) <= {200, 0}
+    assert answers.count(0) <= 4
+    assert answers[-1] == 200
+    assert server.lines("worker ended, it is replaced")[0]["code"] == -signal.SIGKILL
+
+
+def test_drains(start: StartServer) -> None:
+    """SIGTERM lets a request in flight finish, takes no new one, and ends with 0."""
+    server = start()
+    server.register()
+    port = server.port
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        body = b'{"email": "ada@example.com", "password": "correct horse battery staple"}'
+        head = f"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        slow.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body[:10])
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        assert until(lambda: not _accepts(port))
+        slow.sendall(body[10:])
+        slow.settimeout(10)
+        assert slow.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.process.wait(15) == 0
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_idle_connections_do_not_hold_it(start: StartServer) -> None:
+    """An idle keep-alive connection is closed at once when it stops."""
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as idle:
+        idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(1000)
+        before = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - before < 5
+
+
+def test_interrupt_in_a_terminal(start: StartServer) -> None:
+    """Ctrl-C, which reaches the whole process group, stops it in order, without a trace."""
+    server = start("--workers", "2")
+    below = server.children()
+    os.killpg(server.process.pid, signal.SIGINT)
+    assert server.process.wait(15) == 0
+    assert gone(*below["mongod"], *below["worker"])
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_second_server_on_the_folder(start: StartServer) -> None:
+    """A second server on the same data folder ends with 2 and says who holds it."""
+    server = start()
+    second = start(wait=False)
+    assert second.process.wait(15) == 2
+    assert f"in use by process {server.process.pid}" in server.log.read_text()
+    assert server.ask("GET", "/health/ready")[0] == 200
+
+
+def test_port_in_use(start: StartServer) -> None:
+    """A port in use ends with 2, naming it, before anything is made."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        server = start("--port", port, wait=False)
+        assert server.process.wait(15) == 2
+    assert f"port {port}" in server.log.read_text()
+    assert not (server.folder / "hydracore-data").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"HYDRACORE_SERVER__PROT": "1"}, ["HYDRACORE_SERVER__PROT", "did you mean server.port?"]),
+        ({"HYDRACORE_SERVER__WORKERS": "many"}, ["server.workers", "whole number"]),
+        ({"HYDRACORE_STORE__URI": "mongodb://127.0.0.1:1/"}, ["HYDRACORE_SECRET"]),
+        (
+            {"HYDRACORE_STORE__URI": "mongodb://127.0.0.1:1/", "HYDRACORE_SECRET": SECRET},
+            ["mail.transport", "smtp", "mail.allow_undelivered"],
+        ),
+        ({"HYDRACORE_MAIL__TRANSPORT": "pigeon"}, ["mail.transport is pigeon", "folder"]),
+        ({"HYDRACORE_PLUGINS__ENABLED": '["event_lg"]'}, ["event_lg", "did you mean event_log?"]),
+        ({"HYDRACORE_PLUGINS__MAIL_SMTP__PRT": "1"}, ["plugins.mail_smtp.prt", "plugins.mail_smtp.port?"]),
+    ],
+)
+def test_wrong_configuration(start: StartServer, environment: dict[str, str], said: list[str]) -> None:
+    """A wrong configuration ends with 2 and one message, before anything starts."""
+    server = start(wait=False, **environment)
+    assert server.process.wait(15) == 2
+    text = server.log.read_text()
+    for part in said:
+        assert part in text
+    assert "Traceback" not in text
+    assert not (server.folder / "hydracore-data").exists()
+
+
+def test_two_nodes(start: StartServer, mongod_uri: str) -> None:
+    """Two servers that start at once on an empty database share users, sessions, keys and new keys."""
+    both = [start(folder=name, wait=False, **own(mongod_uri, "two_nodes")) for name in ("one", "two")]
+    one, two = (server.wait() for server in both)
+    tokens = one.register()
+    assert two.me(tokens) == 200
+    assert two.post("login", LOGIN)[0] == 200
+    keys = [server.ask("GET", "/.well-known/jwks.json")[1] for server in (one, two)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]["keys"]) == 1
+    newer = two.post("refresh", {"refresh_token": tokens["refresh_token"]})[1]
+    assert one.me(newer) == 200
+    assert one.post("logout", {"refresh_token": newer["refresh_token"]})[0] == 204
+    assert two.me(newer) == 401
+    assert not (one.folder / "hydracore-data/db").exists()
+
+
+def test_another_secret(start: StartServer, mongod_uri: str) -> None:
+    """A secret that does not open the database's keys ends with 2 and says so."""
+    start(folder="one", **own(mongod_uri, "another_secret"))
+    wrong = start(folder="two", wait=False, **own(mongod_uri, "another_secret", HYDRACORE_SECRET="x" * 32))
+    assert wrong.process.wait(20) == 2
+    assert "secret" in wrong.log.read_text()
+    assert "Traceback" not in wrong.log.read_text()
+
+
+def test_database_not_there_yet(start: StartServer, tmp_path: Path) -> None:
+    """A server starts without its database, says that it is not ready, and serves once it is there."""
+    from hydracore.store.embedded import Mongod
+
+    mongod = Mongod(tmp_path / "late")
+    server = start(wait=False, **own(mongod.uri, "late", HYDRACORE_STORE__TIMEOUT="1"))
+    assert until(lambda: _status(server) == 503)
+    status, body, headers = server.post("login", LOGIN)
+    assert (status, body["code"]) == (503, "store_unavailable")
+    assert headers["Retry-After"]
+    mongod.start()
+    mongod.wait_ready()
+    try:
+        assert until(lambda: _status(server) == 200)
+        server.register()
+    finally:
+        server.stop()
+        mongod.stop()
+
+
+def _status(server: Any) -> int:
+    try:
+        return int(server.ask("GET", "/health/ready")[0])
+    except (OSError, IndexError):
+        return 0
+
+
+def test_small(start: StartServer) -> None:
+    """A worker at rest takes less than 90 MB."""
+    server = start()
+    server.register()
+    [worker] = server.children()["worker"]
+    for line in Path(f"/proc/{worker}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            assert int(line.split()[1]) < 90_000

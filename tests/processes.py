@@ -1,0 +1,159 @@
+"""Real processes: ``python -m hydracore`` in a folder of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
+PASSWORD = "correct horse battery staple"
+LOGIN = {"email": "ada@example.com", "password": PASSWORD}
+
+
+class Server:
+    """``hydracore serve`` on a free port, with cheap hashing and without limits unless told otherwise."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.log = folder / "server.log"
+        self.started = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hydracore", "serve", "--port", "0", *arguments],
+                cwd=folder,
+                env=settings(**environment),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._from = 0
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The log's lines of one event since this process started."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if entry["event"] == event:
+                    found.append(entry)
+        return found
+
+    def wait(self) -> "Server":
+        """Until it is ready."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(self.log.read_text())
+            try:
+                if self.ask("GET", "/health/ready")[0] == 200:
+                    self.took = time.monotonic() - self.started
+                    return self
+            except (OSError, IndexError):
+                pass
+            time.sleep(0.02)
+        raise AssertionError(self.log.read_text())
+
+    @property
+    def port(self) -> int:
+        mine = [line for line in self.lines("serving") if line["pid"] == self.process.pid]
+        return int(mine[-1]["addresses"][0].rpartition(":")[2])
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
+        """Status, body, headers of one request on a connection of its own."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            raw = None if body is None else json.dumps(body)
+            connection.request(method, path, raw, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None, answer.headers
+        finally:
+            connection.close()
+
+    def post(self, call: str, body: Any = None) -> tuple[int, Any, Any]:
+        return self.ask("POST", f"/auth/{call}", {} if body is None else body)
+
+    def me(self, tokens: dict[str, Any]) -> int:
+        return self.ask("GET", "/auth/me", Authorization=f"Bearer {tokens['access_token']}")[0]
+
+    def register(self, email: str = "ada@example.com") -> dict[str, Any]:
+        status, body, _ = self.post("register", {"email": email, "password": PASSWORD})
+        assert status == 201, body
+        tokens: dict[str, Any] = body
+        return tokens
+
+    def letter(self, nth: int = 1) -> str:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            letters = sorted((self.folder / "hydracore-data/mail").glob("*.eml"))
+            if len(letters) >= nth:
+                return letters[nth - 1].read_text()
+            time.sleep(0.02)
+        raise AssertionError("no letter")
+
+    def code(self) -> str:
+        found = re.search(r"^([0-9]{6})\s*$", self.letter(), re.MULTILINE)
+        assert found
+        return found[1]
+
+    def children(self) -> dict[str, list[int]]:
+        return children(self.process.pid)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def settings(**environment: str) -> dict[str, str]:
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("HYDRACORE_")}
+    cheap = {"HYDRACORE_PASSWORD__PROFILE": "testing", "HYDRACORE_LIMITS__ENABLED": "false"}
+    return {**mine, **cheap, **environment}
+
+
+def children(parent: int) -> dict[str, list[int]]:
+    """The processes below ``parent``, by what they are."""
+    found: dict[str, list[int]] = {"mongod": [], "worker": []}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, rest = status.read_text().partition("(")[2].rsplit(")", 1)
+        except OSError:
+            continue
+        state, above = rest.split()[:2]
+        if int(above) == parent and state != "Z":
+            found["mongod" if name == "mongod" else "worker"].append(int(status.parent.name))
+    return found
+
+
+def until(condition: Callable[[], bool], within: float = 15) -> bool:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.03)
+    return condition()
+
+
+def gone(*pids: int) -> bool:
+    return until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def own(uri: str, database: str, **more: str) -> dict[str, str]:
+    return {
+        "HYDRACORE_STORE__URI": uri,
+        "HYDRACORE_STORE__DATABASE": database,
+        "HYDRACORE_SECRET": SECRET,
+        "HYDRACORE_MAIL__ALLOW_UNDELIVERED": "true",
+        "HYDRACORE_PUBLIC_URL": "http://id.example.com",
+        **more,
+    }
+
+
+StartServer = Callable[..., Server]
