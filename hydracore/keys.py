@@ -116,12 +116,15 @@ class Keys:
         """Read the ring anew and give older keys their end."""
         ring = await self._store.all()
         now = self._now()
-        for older, newer in pairwise(ring):
-            if older.expires_at is None:
-                end = max(newer.active_from, now) + self._access_ttl + _CLOCK_SKEW
-                await self._store.retire(newer.sequence, end)
-        if any(key.expires_at and key.expires_at <= now for key in ring):
+        unretired = [newer for older, newer in pairwise(ring) if older.expires_at is None]
+        for newer in unretired:
+            end = max(newer.active_from, now) + self._access_ttl + _CLOCK_SKEW
+            await self._store.retire(newer.sequence, end)
+        ended = any(key.expires_at and key.expires_at <= now for key in ring)
+        if ended:
             await self._store.purge(now)
+        if unretired or ended:
+            ring = await self._store.all()
         for key in ring:
             if key.kid not in self._private:
                 self._private[key.kid] = await asyncio.to_thread(self._open, key)

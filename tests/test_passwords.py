@@ -1,0 +1,100 @@
+"""Hashing beside the loop: bounded, at low priority, the right answers."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+from argon2 import extract_parameters
+
+from hydracore.errors import HashingOverloaded
+from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
+
+STANDARD = HashCost(19456, 2, 1)
+
+
+async def test_hash_and_verify() -> None:
+    """A password verifies against its own hash and no other, in either normal form."""
+    passwords = Passwords(TESTING, HashingPool(1, 10))
+    encoded = await passwords.hash("café au lait")
+    assert await passwords.verify(encoded, "cafe\u0301 au lait")
+    assert not await passwords.verify(encoded, "cafe au lait")
+    assert not await passwords.verify("rubbish", "café au lait")
+    assert encoded != await passwords.hash("café au lait")
+    passwords.close()
+
+
+async def test_parameters() -> None:
+    """The configured parameters are those of the hash; another's is outdated."""
+    passwords = Passwords(STANDARD, HashingPool(1, 10))
+    encoded = await passwords.hash("a password")
+    found = extract_parameters(encoded)
+    assert (found.memory_cost, found.time_cost, found.parallelism, found.type.name) == (19456, 2, 1, "ID")
+    assert found.salt_len >= 16
+    assert not passwords.outdated(encoded)
+    cheap = Passwords(TESTING, HashingPool(1, 10))
+    assert passwords.outdated(await cheap.hash("a password"))
+    passwords.close()
+    cheap.close()
+
+
+async def test_known_answer() -> None:
+    """A hash made by argon2's reference implementation verifies."""
+    passwords = Passwords(TESTING, HashingPool(1, 10))
+    # argon2 -id -t 2 -m 16 -p 1 of "password" with the salt "somesalt", from the reference tests.
+    encoded = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
+    assert await passwords.verify(encoded, "password")
+    assert not await passwords.verify(encoded, "Password")
+    passwords.close()
+
+
+async def test_full_queue() -> None:
+    """Beyond threads and queue the refusal comes at once; when there is room again, work is taken."""
+    pool = HashingPool(1, 2)
+    gate = threading.Event()
+    waiting = [asyncio.ensure_future(pool.run(gate.wait)) for _ in range(3)]
+    await asyncio.sleep(0)
+    before = time.monotonic()
+    with pytest.raises(HashingOverloaded) as raised:
+        await pool.run(gate.wait)
+    assert time.monotonic() - before < 0.5
+    assert raised.value.headers()["Retry-After"] == "1"
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert await pool.run(lambda: 7) == 7
+    pool.close()
+
+
+async def test_abandoned_work_counts_until_it_is_done() -> None:
+    """A caller that gives up does not make room that is not there."""
+    pool = HashingPool(1, 0)
+    gate = threading.Event()
+    abandoned = asyncio.ensure_future(pool.run(gate.wait))
+    await asyncio.sleep(0.01)
+    abandoned.cancel()
+    await asyncio.sleep(0)
+    with pytest.raises(HashingOverloaded):
+        await pool.run(gate.wait)
+    gate.set()
+    pool.close()
+
+
+async def test_low_priority() -> None:
+    """The hashing threads are nicer than the event loop's."""
+    pool = HashingPool(1, 1)
+    niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert niceness > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    pool.close()
+
+
+async def test_loop_stays_free() -> None:
+    """While every thread hashes, the loop goes on turning."""
+    passwords = Passwords(STANDARD, HashingPool(2, 100))
+    hashing = asyncio.gather(*(passwords.hash("a password") for _ in range(20)))
+    turns = 0
+    while not hashing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 20
+    passwords.close()
