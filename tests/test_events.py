@@ -108,7 +108,7 @@ async def test_listeners_harm_nobody(open_site: OpenSite, expected_logs: list[st
         @hookimpl
         async def hydracore_on_event(self, event: events.Event) -> None:
             if isinstance(event, events.Registered):
-                raise ConnectionError("bad listener")  # noqa: TRY004  # any failure will do
+                raise ConnectionError("bad listener")  # any failure will do
             await asyncio.sleep(60)
 
     site = await open_site(plugins={"timeout": 1})
