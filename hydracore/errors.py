@@ -101,6 +101,8 @@ class InvalidToken(HydraError):
 
 
 class NotAuthenticated(HydraError):
+    """Nobody that we know makes this request: no token, or none that is good."""
+
     status = 401
     code = "not_authenticated"
     detail = "Sign in first."
@@ -123,6 +125,8 @@ class Forbidden(HydraError):
 
 
 class EmailNotVerified(Forbidden):
+    """Their token says that the address is not proven yet (``evf`` is false)."""
+
     code = "email_not_verified"
     detail = "Verify your e-mail address first."
 

@@ -60,7 +60,7 @@ def hydracore_register_collections() -> Sequence[Collection]:  # type: ignore[em
 
         @hookimpl
         def hydracore_register_collections(self):
-            return [Collection("limits", [Index([("expires_at", 1)], expire_after=0)])]
+            return [Collection("limits", [Index([("ends", 1)], expire_after=60)], durable=False)]
     """
 
 

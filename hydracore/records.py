@@ -54,7 +54,8 @@ class LimitBackend:
 
     ``hit(key, window, cost)`` adds ``cost`` (-1 gives one back) to the counter of ``key``, which
     starts from zero ``window`` seconds after its first hit, and returns a :class:`Count`. It must be
-    atomic: of a hundred hits at once, each sees another number.
+    atomic: of a hundred hits at once, each sees another number. Giving back never goes below zero, and
+    starts no window where there is none.
     """
 
     name: str

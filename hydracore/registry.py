@@ -101,16 +101,18 @@ class Registry:
         known = installed()
         extra = extra or {}
         _check_names(config, known, extra)
-        self.names: list[str] = []
-        """The loaded plugins, in order."""
+        made: dict[str, object] = {}
         for name in [*selected(config), *(name for name in extra if name not in config.plugins.enabled)]:
             if name not in known and name not in extra:
                 continue  # mail.transport and limits.backend may be any plugin's; _choose judges them.
-            factory = extra.get(name) or known[name].load()
             section = config.plugins.sections.get(name, {})
             own = dict(section) if name in extra else check_section(name, section, known[name].schema())
             context = Context(name, own, settings=config, now=now, database=database)
-            self._register(name, factory(context))
+            made[name] = _make(name, extra.get(name), known.get(name), context)
+        self.names = list(made)
+        """The loaded plugins, in order."""
+        for name, plugin in reversed(made.items()):
+            self._register(name, plugin)  # Pluggy asks the last one first.
         self.collections = self._collect("hydracore_register_collections", Collection)
         self.policies = self._collect("hydracore_register_password_policies", PasswordPolicy)
         transports = self._collect("hydracore_register_mail_transports", MailTransport)
@@ -128,7 +130,7 @@ class Registry:
 
     async def before_register(self, email: str, network: str) -> None:
         """Ask every plugin; raises what one refuses with, or 503 for one that is late or fails."""
-        for implementation in self._manager.hook.hydracore_before_register.get_hookimpls():
+        for implementation in self._implementations("hydracore_before_register"):
             given = {"email": email, "network": network}
             moment: Any = implementation.function
             arguments = [given[name] for name in implementation.argnames]
@@ -145,10 +147,13 @@ class Registry:
         if len(self._background) >= _MOST_TOLD:
             log.warning("listeners are too slow, an event is dropped", event_type=type(event).__name__)
             return
-        for implementation in self._manager.hook.hydracore_on_event.get_hookimpls():
+        for implementation in self._implementations("hydracore_on_event"):
             task = asyncio.get_running_loop().create_task(self._tell(implementation, event))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+    def _implementations(self, hook: str) -> list[Any]:
+        return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))
 
     async def settle(self) -> None:
         """Wait for the listeners that were told; each has its deadline."""
@@ -181,7 +186,6 @@ class Registry:
             self._manager.register(plugin, name)
         except pluggy.PluginValidationError as error:
             raise StartupError(f"The plugin {name} does not fit a hook of HydraCore: {error}") from error
-        self.names.append(name)
         for caller in self._manager.get_hookcallers(plugin) or []:
             wants_async = not caller.name.startswith("hydracore_register_")
             for implementation in caller.get_hookimpls():
@@ -197,7 +201,7 @@ class Registry:
     def _collect(self, hook: str, kind: type[Record]) -> dict[str, Record]:
         records: dict[str, Record] = {}
         owners: dict[str, str] = {}
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+        for implementation in self._implementations(hook):
             owner = implementation.plugin_name
             for record in implementation.function():
                 if not isinstance(record, kind):
@@ -211,6 +215,18 @@ class Registry:
                     )
                 records[record.name], owners[record.name] = record, owner
         return records
+
+
+def _make(name: str, factory: Callable[[Context], object] | None, plugin: Installed | None, context: Context) -> object:
+    try:
+        return (factory or plugin.load())(context)  # type: ignore[union-attr]  # one of them is there
+    except StartupError:
+        raise
+    except ImportError as error:
+        extra = f' Perhaps: pip install "{plugin.distribution}[{name.partition("_")[2]}]".' if plugin else ""
+        raise StartupError(f"The plugin {name} cannot be imported: {error}.{extra}") from error
+    except Exception as error:
+        raise StartupError(f"The plugin {name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _check_names(config: Config, known: Mapping[str, Installed], extra: Iterable[str]) -> None:

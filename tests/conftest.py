@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Server, StartServer
 from support import SECRET, Clock, MailBox, OpenSite, Site, alone, enter
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
@@ -116,3 +117,20 @@ def site(io_loop: IOLoop, open_site: OpenSite) -> Site:
     """A site with its defaults, but for cheap hashing and without limits."""
     opened: Site = io_loop.run_sync(open_site)
     return opened
+
+
+@pytest.fixture
+def start(tmp_path: Path, mongod_uri: str) -> Iterator[StartServer]:
+    """Starts servers; whatever a test leaves running is killed at its end."""
+    servers: list[Server] = []
+
+    def started(*arguments: str, folder: str = "one", wait: bool = True, **environment: str) -> Server:
+        server = Server(tmp_path / folder, *arguments, **environment)
+        servers.append(server)
+        return server.wait() if wait else server
+
+    yield started
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait()

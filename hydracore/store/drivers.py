@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pymongo import AsyncMongoClient
+
 from hydracore.errors import StartupError
 
 Client = tuple[Any, Callable[[], Awaitable[None]]]
@@ -22,8 +24,6 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
 
 
 def _pymongo(uri: str, options: dict[str, Any]) -> Client:
-    from pymongo import AsyncMongoClient
-
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, **options)
     return client, client.close
 

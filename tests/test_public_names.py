@@ -1,0 +1,45 @@
+"""What others may import, exactly; additions are decided here."""
+
+import hydracore
+import hydracore.plugin
+
+
+def test_public_names() -> None:
+    """The package's names."""
+    assert sorted(hydracore.__all__) == [
+        "Config",
+        "CurrentUser",
+        "CurrentUserMixin",
+        "EmailNotVerified",
+        "HydraCore",
+        "HydraError",
+        "NotAuthenticated",
+        "StartupError",
+        "load",
+    ]
+    for name in hydracore.__all__:
+        assert getattr(hydracore, name).__doc__, name
+
+
+def test_plugin_names() -> None:
+    """The public door's names."""
+    assert sorted(hydracore.plugin.__all__) == [
+        "Collection",
+        "Context",
+        "Count",
+        "Index",
+        "LimitBackend",
+        "MailDeferred",
+        "MailFailed",
+        "MailRefused",
+        "MailTransport",
+        "PasswordPolicy",
+        "PasswordRefused",
+        "RegistrationRefused",
+        "StartupError",
+        "events",
+        "hookimpl",
+        "logger",
+    ]
+    for name in hydracore.plugin.__all__:
+        assert getattr(hydracore.plugin, name) is not None
