@@ -116,8 +116,7 @@ class HydraCore:
         await self._mail.stop(self.config.server.drain_timeout)
         if self._tending is not None:
             self._tending.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._tending
+            await asyncio.wait({self._tending})
         await self.registry.settle()
         self.services.passwords.close()
         await self._close()

@@ -116,7 +116,8 @@ class CountingLimiter:
         loop = asyncio.get_running_loop()
         if loop.time() >= self._out_until:
             try:
-                count = await asyncio.wait_for(self._backend.hit(key, rule.window, cost), _BACKEND_DEADLINE)
+                async with asyncio.timeout(_BACKEND_DEADLINE):
+                    count = await self._backend.hit(key, rule.window, cost)
             except Exception as error:
                 self._out_until = loop.time() + _OUTAGE_PAUSE
                 log.warning(

@@ -143,8 +143,7 @@ class MailWorker:
         if self._loop is None:
             return
         self._loop.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._loop
+        await asyncio.wait({self._loop})
         if self._deliveries:
             await asyncio.wait(self._deliveries, timeout=timeout)
         for delivery in self._deliveries:
@@ -168,7 +167,8 @@ class MailWorker:
                     log.warning("the outbox cannot be read", error=type(error).__name__)
                 healthy = False
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL)
+                async with asyncio.timeout(_POLL):  # Not wait_for, which may swallow stop()'s cancellation.
+                    await self._wake.wait()
             self._wake.clear()
 
     def _finished(self, delivery: "asyncio.Task[None]") -> None:

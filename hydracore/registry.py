@@ -135,7 +135,8 @@ class Registry:
             moment: Any = implementation.function
             arguments = [given[name] for name in implementation.argnames]
             try:
-                await asyncio.wait_for(moment(*arguments), self._timeout)
+                async with asyncio.timeout(self._timeout):
+                    await moment(*arguments)
             except HydraError:
                 raise
             except Exception as error:
@@ -163,7 +164,8 @@ class Registry:
     async def _tell(self, implementation: Any, event: Event) -> None:
         arguments = [event for name in implementation.argnames if name == "event"]
         try:
-            await asyncio.wait_for(implementation.function(*arguments), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                await implementation.function(*arguments)
         except Exception:
             log.error(
                 "plugin failed",

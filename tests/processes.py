@@ -39,8 +39,8 @@ class Server:
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of one event since this process started."""
         found = []
-        for line in self.log.read_text().splitlines():
-            if line.startswith("{"):
+        for line in self.log.read_text().splitlines(keepends=True):
+            if line.startswith("{") and line.endswith("}\n"):  # Another may be half written.
                 entry = json.loads(line)
                 if entry["event"] == event:
                     found.append(entry)

@@ -186,3 +186,13 @@ async def test_values_are_escaped(open_site: OpenSite, product: str) -> None:
     assert html
     assert "<script>" not in html.get_content()
     assert json.dumps(str(site.box.letters[0]["Subject"]))
+
+
+async def test_stopping_never_hangs(site: Site) -> None:
+    """A worker that is told to stop just as it is woken stops, each time."""
+    worker = site.hydra._mail
+    for _ in range(300):
+        worker.wake()
+        await asyncio.wait_for(worker.stop(1), 5)
+        worker.start()
+        await asyncio.sleep(0)

@@ -31,7 +31,8 @@ async def hash_new_password(services: Services, password: str, email: str, membe
 
 async def _ask(services: Services, name: str, check: Callable[[], None]) -> None:
     try:
-        await asyncio.wait_for(services.passwords.in_pool(check), services.settings.plugins.timeout)
+        async with asyncio.timeout(services.settings.plugins.timeout):
+            await services.passwords.in_pool(check)
     except (PasswordRefused, HydraError):
         raise
     except Exception as error:

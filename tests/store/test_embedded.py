@@ -1,30 +1,54 @@
 """The private mongod: started, capped, stopped, never left behind."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 from pymongo import MongoClient, WriteConcern
 
-from hydracore.store.embedded import EmbeddedError, Mongod, running
+from hydracore.store.embedded import EmbeddedError, Mongod, _mongod, running
 
 pytestmark = pytest.mark.usefixtures("mongod_uri")  # Says why there is none, if there is none.
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from hydracore.store.embedded import Mongod
+# A handler, not SIG_IGN, which mongod would inherit.
+signal.signal(signal.SIGINT, lambda number, frame: print("drains", flush=True))
 mongod = Mongod(Path(sys.argv[1]))
 mongod.start()
 mongod.wait_ready()
 print(mongod.pid, flush=True)
-time.sleep(600)
+while True:
+    time.sleep(600)
+"""
+
+
+FULL = """
+import shutil, sys
+from pathlib import Path
+from hydracore.store.embedded import EmbeddedError, Mongod
+folder = Path(sys.argv[1])
+(folder / "fill").write_bytes(bytes(shutil.disk_usage(folder).free - 64 * 1024))
+mongod = Mongod(folder)
+try:
+    mongod.start()
+    mongod.wait_ready()
+except EmbeddedError as error:
+    print(error)
+finally:
+    mongod.stop()
 """
 
 
@@ -122,9 +146,18 @@ def test_private(mongod: Mongod, tmp_path: Path) -> None:
             assert line.split()[9] not in inodes
 
 
+def test_nothing_outside_its_folder(mongod: Mongod, tmp_path: Path) -> None:
+    """No socket in /tmp, where those of two users would meet; and the lock is not handed on to mongod."""
+    open_files = {str(link.readlink()) for link in Path(f"/proc/{mongod.pid}/fd").iterdir() if link.is_symlink()}
+    assert str(tmp_path / "data/lock") not in open_files
+    table = [line.split() for line in Path(f"/proc/{mongod.pid}/net/unix").read_text().splitlines()[1:]]
+    bound = {Path(line[7]).parent for line in table if len(line) > 7 and f"socket:[{line[6]}]" in open_files}
+    assert bound == {tmp_path / "data/run"}
+
+
 def test_small(mongod: Mongod, tmp_path: Path) -> None:
     """An empty data folder takes less than 30 MB."""
-    assert sum(file.lstat().st_size for file in (tmp_path / "data").rglob("*")) < 30_000_000
+    assert sum(file.lstat().st_blocks * 512 for file in (tmp_path / "data").rglob("*")) < 30_000_000
 
 
 def test_second_server_is_refused(mongod: Mongod, tmp_path: Path) -> None:
@@ -144,6 +177,35 @@ def test_found_by_others(mongod: Mongod, tmp_path: Path) -> None:
     assert running(tmp_path / "nowhere") is None
 
 
+def test_not_found_without_a_server(mongod: Mongod, tmp_path: Path) -> None:
+    """A mongod that no server holds the lock for is not taken for a running server's."""
+    mongod.leave()
+    assert running(tmp_path / "data") is None
+
+
+def test_looking_does_not_disturb(tmp_path: Path) -> None:
+    """A server starts while others look whether one is running."""
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            running(tmp_path / "data")
+
+    others = [threading.Thread(target=look) for _ in range(4)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(3):
+            mongod = Mongod(tmp_path / "data")
+            mongod.start()
+            mongod.wait_ready()
+            mongod.stop()
+    finally:
+        looking.set()
+        for other in others:
+            other.join()
+
+
 def test_owner_killed(owner: Callable[[], tuple[subprocess.Popen[str], int]], tmp_path: Path) -> None:
     """kill -9 of the owner ends its mongod too, and the folder is free and whole for the next."""
     process, pid = owner()
@@ -160,11 +222,39 @@ def test_owner_killed(owner: Callable[[], tuple[subprocess.Popen[str], int]], tm
     successor.stop()
 
 
-def test_interrupt_is_for_the_owner(owner: Callable[[], tuple[subprocess.Popen[str], int]]) -> None:
+def test_interrupt_is_for_the_owner(owner: Callable[[], tuple[subprocess.Popen[str], int]], tmp_path: Path) -> None:
     """Ctrl-C in the terminal does not reach mongod before its owner has drained."""
     process, pid = owner()
-    os.kill(pid, 0)
-    assert os.getpgid(pid) != os.getpgid(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout
+    assert process.stdout.readline() == "drains\n"
+    time.sleep(0.3)
+    assert alive(pid)
+    uri = running(tmp_path / "data")
+    assert uri
+    write(uri, "still there")
+
+
+def test_a_predecessor_that_is_dying(mongod: Mongod, tmp_path: Path) -> None:
+    """While the mongod of a killed server is on its way out, the next start waits for it."""
+    mongod.leave()  # As if its server were gone.
+    successor = Mongod(tmp_path / "data")
+    successor.start()
+    late = threading.Timer(1, os.kill, (mongod.pid, signal.SIGKILL))
+    late.start()
+    successor.wait_ready()
+    late.join()
+    write(successor.uri, "mine")
+    successor.stop()
+
+
+def test_a_mongod_that_hangs(mongod: Mongod) -> None:
+    """One that does not end in order is killed at the deadline; stopping twice does no harm."""
+    pid = mongod.pid
+    os.kill(pid, signal.SIGSTOP)
+    mongod.stop(timeout=0.3)
+    assert gone(pid)
+    mongod.stop()
 
 
 def test_long_paths(tmp_path: Path) -> None:
@@ -176,6 +266,59 @@ def test_long_paths(tmp_path: Path) -> None:
     write(mongod.uri, "deep")
     assert running(deep) == mongod.uri
     mongod.stop()
+
+
+@pytest.mark.parametrize("length", [99, 100, 101, 107, 108])
+def test_paths_at_the_limit(length: int) -> None:
+    """Wherever the line between the two places is drawn, mongod can bind."""
+    with tempfile.TemporaryDirectory(prefix="hc-", dir="/tmp") as base:
+        folder = Path(base) / ("d" * (length - len(f"{base}//run/mongod.sock")))
+        mongod = Mongod(folder)
+        mongod.start()
+        mongod.wait_ready()
+        mongod.stop()
+        assert (folder / "run").exists() == (length <= 100)
+
+
+def test_long_paths_in_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short path is found by a process whose temporary or runtime folder is another."""
+    mongod = Mongod(tmp_path / ("d" * 100))
+    mongod.start()
+    mongod.wait_ready()
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "other"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "other"))
+    assert running(tmp_path / ("d" * 100)) == mongod.uri
+    mongod.stop()
+
+
+def test_another_users_trap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that somebody has put where the short path's folder belongs is refused, not followed."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with tempfile.TemporaryDirectory(prefix="hc-", dir="/tmp") as base:
+        monkeypatch.setattr(tempfile, "tempdir", base)
+        (Path(base) / "elsewhere").mkdir()
+        (Path(base) / f"hydracore-{os.getuid()}").symlink_to(Path(base) / "elsewhere")
+        with pytest.raises(EmbeddedError, match=r"hydracore-\d+ must be a folder that belongs to this user alone"):
+            Mongod(Path(base) / ("d" * 100)).start()
+        assert not list((Path(base) / "elsewhere").iterdir())
+
+
+def test_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart finds the data folder after the process went elsewhere; one old log is kept."""
+    monkeypatch.chdir(tmp_path)
+    mongod = Mongod(Path("data"))
+    mongod.start()
+    mongod.wait_ready()
+    monkeypatch.chdir("/")
+    for _ in range(3):
+        os.kill(mongod.pid, signal.SIGKILL)
+        while mongod.poll() is None:
+            time.sleep(0.01)
+        mongod.restart()
+        mongod.wait_ready()
+    mongod.stop()
+    assert sorted(file.name for file in (tmp_path / "data").glob("mongod.log*")) == ["mongod.log", "mongod.log.1"]
 
 
 def test_no_mongod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,17 +333,37 @@ def test_no_mongod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Mongod(tmp_path / "data").start()  # The lock was given back.
 
 
-def test_mongod_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the one on PATH is used, and one that cannot run is told with its own words."""
-    fake = tmp_path / "mongod"
+def fake_mongod(folder: Path) -> Path:
+    """One that misses a library, as the wheel's does on a system that it was not built for."""
+    folder.mkdir(parents=True)
+    fake = folder / "mongod"
     fake.write_text("#!/bin/sh\necho 'error while loading shared libraries: libfoo.so' >&2\nexit 127\n")
     fake.chmod(0o700)
+    return fake
+
+
+def test_one_that_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the one on PATH is used, and one that cannot run is told with its own words."""
+    fake = fake_mongod(tmp_path / "bin")
     monkeypatch.setattr("hydracore.store.embedded.find_spec", lambda name: None)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    with pytest.raises(EmbeddedError, match=r"127.*libfoo\.so.*store\.uri"):
+        Mongod(tmp_path / "data").start()
+
+
+def test_mongod_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the extra's own cannot run, the one on PATH does."""
+    fake_mongod(tmp_path / "fiftyone/db/bin")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mongod").symlink_to(_mongod())
+    spec = ModuleSpec("fiftyone", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path / "fiftyone")]
+    monkeypatch.setattr("hydracore.store.embedded.find_spec", lambda name: spec)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     mongod = Mongod(tmp_path / "data")
     mongod.start()
-    with pytest.raises(EmbeddedError, match=r"127.*libfoo\.so"):
-        mongod.wait_ready()
+    mongod.wait_ready()
+    assert Path(f"/proc/{mongod.pid}/cmdline").read_bytes().startswith(os.fsencode(tmp_path / "bin/mongod"))
     mongod.stop()
 
 
@@ -218,6 +381,18 @@ def test_damaged_data(mongod: Mongod, tmp_path: Path) -> None:
         file.write_bytes(b"rubbish")
     broken = Mongod(tmp_path / "data")
     broken.start()
-    with pytest.raises(EmbeddedError, match=r"mongod ended.*mongod\.log"):
+    with pytest.raises(EmbeddedError, match=r"mongod ended.*(corrupt|turtle|WiredTiger).*mongod\.log"):
         broken.wait_ready()
     broken.stop()
+
+
+def test_disk_full(tmp_path: Path) -> None:
+    """On a full disk the operator is told so, not what follows from it."""
+    # In a mount namespace of its own, so that the small disk is gone with the process, whatever happens.
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=3m tmpfs {tmp_path}"
+    if not shutil.which("unshare") or subprocess.run([*alone, mount], capture_output=True).returncode:
+        pytest.skip("no small disk: this system lets tests mount none")
+    command = [*alone, f'{mount} && exec "$@"', "sh", sys.executable, "-c", FULL, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "no space is left on its disk" in said.stdout, said
