@@ -34,6 +34,7 @@ setup(
         "click>=8.2,<9",
         "cryptography>=46",
         "email-validator>=2.3,<3",
+        "idna>=3.7,<4",
         "jinja2>=3.1.6,<4",
         "jsonschema>=4.25,<5",
         "pluggy>=1.6,<2",

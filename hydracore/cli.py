@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
@@ -12,15 +13,16 @@ import click
 
 import hydracore
 from hydracore import registry
-from hydracore.config import load
+from hydracore.config import PREFIX, load
 from hydracore.core import HydraCore
 from hydracore.errors import EmailTaken, HydraError, StartupError, ValidationFailed
 from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions
 from hydracore.flows.registration import create_user
 from hydracore.logs import configure
 from hydracore.models import User
-from hydracore.server import STARTUP_FAILED, serve
+from hydracore.server import STARTUP_FAILED, database_of, serve
 from hydracore.store.embedded import running
+from hydracore.validation import own_schemas
 
 P = ParamSpec("P")
 
@@ -93,7 +95,9 @@ def check_config(file: Path | None) -> None:
     loaded = HydraCore(config).registry.names
     click.echo("The configuration is fine.")
     click.echo(f"  file      {file or 'none: defaults and the environment'}")
-    click.echo(f"  database  {'embedded in ' + str(config.data_dir) if config.embedded else config.store.driver}")
+    variables = sorted(name for name in os.environ if name.startswith(PREFIX))
+    click.echo(f"  variables {', '.join(variables) or 'none'}")
+    click.echo(f"  database  {database_of(config)}")
     click.echo(f"  mail      {config.mail.transport}")
     click.echo(f"  plugins   {', '.join(loaded)}")
 
@@ -142,6 +146,8 @@ def with_hydra(work: Callable[[HydraCore], Awaitable[None]], file: Path | None) 
 
     async def opened() -> None:
         async with HydraCore(config, uri=uri, deliver_mail=False) as hydra:
+            if problem := await hydra.not_ready():
+                raise Failed(f"Nothing was done: {problem} ({database_of(config)}).")
             await work(hydra)
 
     asyncio.run(opened())
@@ -171,12 +177,16 @@ def users_create(file: Path | None, email: str, password_stdin: bool, verified: 
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        raise Failed("The password is not valid UTF-8.") from None
+    # What register would refuse, nobody could sign in with.
+    own_schemas().check("register", {"email": email, "password": password})
 
     async def work(hydra: HydraCore) -> None:
         try:
             user = await create_user(hydra.services, email, password, verified=verified)
-        except ValueError as error:
-            raise Failed(str(error)) from error
         except EmailTaken as error:
             raise Failed(f"The address {email} has an account already.") from error
         click.echo(f"Created {user.email} ({user.id}).")
@@ -186,14 +196,15 @@ def users_create(file: Path | None, email: str, password_stdin: bool, verified: 
 
 @users.command("list")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--after", metavar="EMAIL", help="Only accounts that are younger than this one.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 @says_why
-def users_list(file: Path | None, limit: int, as_json: bool) -> None:
+def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) -> None:
     """Accounts, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        found = await hydra.services.store.users.page(None, limit)
+        found = await hydra.services.store.users.page(await _user(hydra, after) if after else None, limit)
         _show(
             [
                 {
@@ -307,6 +318,7 @@ def mail_list(file: Path | None, limit: int, as_json: bool) -> None:
                     "state": "dead" if intent.dead else "sending" if intent.lease else "waiting",
                     "kind": intent.kind,
                     "address": intent.address_key,
+                    "created": intent.created_at.isoformat(),
                     "attempts": intent.attempts,
                     "due": intent.due_at.isoformat() if intent.due_at else "",
                     "error": intent.error,

@@ -155,20 +155,25 @@ class Config:
 
     @property
     def issuer(self) -> str:
-        """``public_url``, or where the server listens."""
+        """The ``iss`` of access tokens: the same on every node, whatever port it listens on."""
+        return self.public_url.rstrip("/") or "hydracore"
+
+    @property
+    def base_url(self) -> str:
+        """Where users reach this server: ``public_url``, or where it listens."""
         host = f"[{self.server.host}]" if ":" in self.server.host else self.server.host
-        return (self.public_url or f"http://{host}:{self.server.port}").rstrip("/")
+        return self.public_url.rstrip("/") or f"http://{host}:{self.server.port}"
 
     @property
     def origin(self) -> str:
-        """Scheme and authority of :attr:`issuer`."""
-        parts = urlsplit(self.issuer)
-        return f"{parts.scheme}://{parts.netloc}"
+        """Scheme and authority of :attr:`base_url`, as browsers write them."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{parts.netloc}".lower()
 
     @property
     def secure_cookies(self) -> bool:
         if self.cookies.secure == "auto":
-            return self.issuer.startswith("https://")
+            return self.base_url.startswith("https://")
         return self.cookies.secure == "always"
 
 
@@ -413,6 +418,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     floor = {1: 47104, 2: 19456}.get(passes, 12288)  # OWASP ASVS 5.0, appendix C
     if config.password.memory_kib < floor:
         yield f"password.memory_kib: must be at least {floor} when password.time_cost is {passes}"
+    if config.store.driver == "memory" and config.server.workers > 1:
+        yield "server.workers: must be 1 when store.driver is memory, which one process keeps for itself"
     if config.store.uri and not config.secret:
         yield (
             "secret: store.uri is set, so a secret of at least 32 characters that all nodes share is needed: "

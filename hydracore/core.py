@@ -43,6 +43,8 @@ log = logger("hydracore")
 
 _TEND_EVERY = 1.0
 _MONGOD_START = 15.0
+# At the end, what clients have sent by then is answered too.
+_ON_ITS_WAY = 0.1
 
 PluginFactory = Callable[[Context], object]
 
@@ -99,6 +101,8 @@ class HydraCore:
         try:
             if self.config.embedded and not self._uri:
                 await self._start_mongod()
+            if self.config.store.driver == "memory":
+                log.warning("store.driver is memory: nothing is kept")
             self._store.open(self._uri)
             self._wire()
             await self._prepare()
@@ -114,9 +118,10 @@ class HydraCore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._mail.stop(self.config.server.drain_timeout)
-        if self._tending is not None:
+        while self._tending is not None and not self._tending.done():
+            # More than once: a driver may make an error of its own of a cancellation.
             self._tending.cancel()
-            await asyncio.wait({self._tending})
+            await asyncio.wait({self._tending}, timeout=0.1)
         await self.registry.settle()
         self.services.passwords.close()
         await self._close()
@@ -223,6 +228,8 @@ class HydraCore:
             except StartupError as error:
                 self._problem = str(error)
                 log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
+            except Exception:
+                log.exception("tending failed, it goes on")
 
     # -- use -----------------------------------------------------------------------------------
 
@@ -266,9 +273,21 @@ class HydraCore:
         return self._last_answer[1]
 
     @property
-    def in_flight(self) -> int:
+    def in_flight(self) -> list[HTTPServerRequest]:
         """Requests that are being answered."""
-        return len(self._web.in_flight)
+        return [endpoint.request for endpoint in self._web.in_flight]
+
+    async def drain(self, timeout: float) -> None:
+        """Before the end, once nothing more is accepted: begin no more mail, and give the requests and
+        deliveries under way ``timeout`` seconds."""
+        for endpoint in self._web.in_flight:
+            endpoint.set_header("Connection", "close")
+        loop = asyncio.get_running_loop()
+        mail, deadline = loop.create_task(self._mail.stop(timeout)), loop.time() + timeout
+        await asyncio.sleep(_ON_ITS_WAY)
+        while self.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
+            await asyncio.sleep(0.02)
+        await mail
 
     def _collection(self, name: str) -> object:
         return self._store.collection(name)

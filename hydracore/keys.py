@@ -97,9 +97,13 @@ class Keys:
         """Publish a new key; it signs ``lead`` seconds from now. Of two nodes that rotate at
         once, one makes the key and both return it."""
         await self.load()
+        return await self._publish_next()
+
+    async def _publish_next(self) -> SigningKey:
+        # The number that follows what this node has seen: of all that saw the same, one adds it.
         sequence = self._ring[-1].sequence + 1 if self._ring else 1
-        key = await asyncio.to_thread(self._make, sequence, self._lead if self._ring else timedelta())
-        await self._store.add(key)
+        lead = self._lead if self._ring else timedelta()
+        await self._store.add(await asyncio.to_thread(self._make, sequence, lead))
         await self.load()
         return next(key for key in self._ring if key.sequence == sequence)
 
@@ -110,7 +114,7 @@ class Keys:
         secret does not open the keys in the store."""
         await self.load()
         if not self._ring or self._ring[-1].algorithm != self._algorithm:
-            await self.rotate()
+            await self._publish_next()
 
     async def load(self) -> None:
         """Read the ring anew and give older keys their end."""

@@ -23,7 +23,8 @@ from hydracore.secret import CannotOpen, ServerSecret
 
 log = logger("hydracore.mail")
 
-_POLICY = policy.SMTP
+# Headers are not folded: folding may split a long international address into another one.
+_POLICY = policy.SMTP.clone(max_line_length=900)
 _POLL = 1.0
 _SIDE_BY_SIDE = 4
 _LEASE_MARGIN = 30

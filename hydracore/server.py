@@ -8,16 +8,22 @@ Whatever ends the parent, even kill -9, ends its children.
 import asyncio
 import gc
 import os
+import re
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
-from urllib.parse import urlsplit
+from typing import Any, cast
+from urllib.parse import unquote
+from weakref import WeakSet
 
+from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from hydracore.chance import token
@@ -31,11 +37,13 @@ log = logger("hydracore.server")
 
 STARTUP_FAILED = 2
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_HASTEN = (signal.SIGTERM, signal.SIGINT)  # A closing terminal hangs up more than once.
 _SIGNALS = {*_STOP, signal.SIGCHLD}
 _MAX_HEADER = 16 * 1024
 _BUFFER = 1024 * 1024
 _ANY_BODY = 1 << 50
 _GRACE = 5
+_IDLE = 0.1
 _LONGEST_PAUSE = 10.0
 _YOUNG = 10.0
 
@@ -48,6 +56,8 @@ def serve(config: Config) -> int:
     configure(config.log.level, config.log.format)
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
     sockets = _listen(config)
+    # Port 0 took a free one; our own pages' origin names it.
+    config = replace(config, server=replace(config.server, port=sockets[0].getsockname()[1]))
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     mongod = Mongod(config.data_dir, cache_mb=config.store.cache_mb) if config.embedded else None
     try:
@@ -68,6 +78,8 @@ class _Supervisor:
         self._sockets = sockets
         self._mongod = mongod
         self._workers: dict[int, float] = {}
+        self._first: frozenset[int] = frozenset()
+        self._mongod_due = 0.0
         self._pauses: dict[str, float] = {}
         self._due: list[float] = []
         self._failed = 0
@@ -92,6 +104,7 @@ class _Supervisor:
         self._due = [moment for moment in self._due if moment > now]
         for _ in due:
             self._workers[_fork(self._config, self._sockets, self._mongod)] = now
+        self._first = self._first or frozenset(self._workers)
 
     def _reap(self) -> None:
         for pid in list(self._workers):
@@ -100,9 +113,9 @@ class _Supervisor:
                 continue
             code = os.waitstatus_to_exitcode(status)
             age = time.monotonic() - self._workers.pop(pid)
-            if code == STARTUP_FAILED:
+            if code == STARTUP_FAILED and pid in self._first:
                 self._failed = code
-                return
+                return  # What a later one cannot start for may pass, and the others serve.
             pause = self._pause("worker", age)
             log.error("worker ended, it is replaced", pid=pid, code=code, pause=pause)
             self._due.append(time.monotonic() + pause)
@@ -110,14 +123,22 @@ class _Supervisor:
     def _tend_mongod(self) -> None:
         if self._mongod is None or (code := self._mongod.poll()) is None:
             return
-        pause = self._pause("mongod", self._mongod.age)
-        log.error("the embedded mongod ended, it is started again", code=code, pause=pause)
-        if pause:
-            time.sleep(pause)
-        self._mongod.restart()
+        if not self._mongod_due:
+            pause = self._pause("mongod", self._mongod.age)
+            log.error("the embedded mongod ended, it is started again", code=code, pause=pause)
+            self._mongod_due = time.monotonic() + pause
+        if time.monotonic() < self._mongod_due:
+            return
+        try:
+            self._mongod.restart()
+            self._mongod_due = 0.0
+        except (StartupError, OSError) as error:
+            pause = self._pause("mongod", 0)
+            log.error("the embedded mongod cannot be started", reason=str(error), pause=pause)  # noqa: TRY400  # the message is for the operator
+            self._mongod_due = time.monotonic() + pause
 
     def _pause(self, what: str, age: float) -> float:
-        """None for what ran a while; for what dies young, longer each time."""
+        """Seconds to wait: none for what ran a while; for what dies young, longer each time."""
         before = self._pauses.get(what, 0.0)
         self._pauses[what] = min(before * 2 + 0.25, _LONGEST_PAUSE) if age < _YOUNG else 0.0
         return before if age < _YOUNG else 0.0
@@ -129,7 +150,7 @@ class _Supervisor:
         deadline = time.monotonic() + self._config.server.drain_timeout + _GRACE
         while self._workers and time.monotonic() < deadline:
             received = signal.sigtimedwait(_SIGNALS, 0.1)
-            if received is not None and received.si_signo in _STOP:
+            if received is not None and received.si_signo in _HASTEN:
                 break  # Asked twice: no more patience.
             self._collect()
         self._tell_all(signal.SIGKILL)
@@ -195,33 +216,67 @@ class _Stopping:
         if self.asked:
             event.set()
 
+    def close(self) -> None:
+        """Nothing more to remember: a loop that is being closed must not be told."""
+        for number in _STOP:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
+
+class _Server(HTTPServer):
+    """Knows its connections, so that it can close those that nothing happens on."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        self.streams: WeakSet[IOStream] = WeakSet()
+        super().initialize(*args, **kwargs)
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        self.streams.add(stream)
+        super().handle_stream(stream, address)
+
+    async def close_idle(self, hydra: HydraCore) -> None:
+        """Close, until cancelled, every connection that no request of is being answered."""
+        while True:
+            await asyncio.sleep(_IDLE)
+            busy = {cast(HTTP1Connection, request.connection).stream for request in hydra.in_flight}
+            for stream in self.streams - busy:
+                if not stream.writing():
+                    stream.close()
+
 
 async def _work(config: Config, sockets: list[socket.socket], uri: str | None, stopping: _Stopping) -> None:
     stop = asyncio.Event()
     stopping.listen(stop)
-    async with HydraCore(config, uri=uri) as hydra:
-        server = HTTPServer(
-            hydra.application(),
-            max_header_size=_MAX_HEADER,
-            max_buffer_size=_BUFFER,
-            max_body_size=_ANY_BODY,  # Endpoints bound their bodies themselves, with an answer.
-            idle_connection_timeout=config.server.idle_timeout,
-            body_timeout=config.server.body_timeout,
-        )
-        server.add_sockets(sockets)
-        log.info("worker serves", pid=os.getpid(), ready=not await hydra.not_ready())
-        await stop.wait()
-        server.stop()
-        await _drain(hydra, config.server.drain_timeout)
-        await server.close_all_connections()
+    try:
+        async with HydraCore(config, uri=uri) as hydra:
+            server = _Server(
+                hydra.application(),
+                max_header_size=_MAX_HEADER,
+                max_buffer_size=_BUFFER,
+                max_body_size=_ANY_BODY,  # Endpoints bound their bodies themselves, with an answer.
+                idle_connection_timeout=config.server.idle_timeout,
+                body_timeout=config.server.body_timeout,
+            )
+            server.add_sockets(sockets)
+            if problem := await hydra.not_ready():
+                log.warning("not ready yet", pid=os.getpid(), reason=problem)
+            else:
+                log.info("ready", pid=os.getpid())
+            await stop.wait()
+            await _drain(server, hydra, config.server.drain_timeout)
+    finally:
+        stopping.close()
 
 
-async def _drain(hydra: HydraCore, timeout: int) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout
-    while hydra.in_flight and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # simpler than an event
-        await asyncio.sleep(0.02)
+async def _drain(server: _Server, hydra: HydraCore, timeout: int) -> None:
+    server.stop()
+    server.conn_params.no_keep_alive = True  # Answers say Connection: close.
+    closing = asyncio.create_task(server.close_idle(hydra))
+    await hydra.drain(timeout)
     if hydra.in_flight:
-        log.warning("requests cut off at shutdown", count=hydra.in_flight)
+        log.warning("requests cut off at shutdown", count=len(hydra.in_flight))
+    closing.cancel()
+    await server.close_all_connections()
 
 
 # -- at the start ------------------------------------------------------------------------------------
@@ -240,18 +295,21 @@ def _listen(config: Config) -> list[socket.socket]:
 
 def _announce(config: Config, sockets: Iterable[socket.socket]) -> None:
     addresses = [listener.getsockname()[:2] for listener in sockets]
-    where = f"embedded in {config.data_dir}" if config.embedded else _without_credentials(config)
     log.info(
         "serving",
         addresses=[f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in addresses],
         pid=os.getpid(),
         workers=config.server.workers,
-        database=where,
+        database=database_of(config),
         mail=config.mail.transport,
     )
 
 
-def _without_credentials(config: Config) -> str:
+def database_of(config: Config) -> str:
+    """Where the data is, in words, without credentials."""
+    if config.embedded:
+        return f"embedded in {config.data_dir}"
     if config.store.driver == "memory":
         return "memory: nothing is kept"
-    return urlsplit(config.store.uri).netloc.rpartition("@")[2]
+    # By the last @, not by the rules: a password that should have been escaped must not show either.
+    return unquote(re.split("[/?]", config.store.uri.partition("://")[2].rpartition("@")[2])[0])

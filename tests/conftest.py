@@ -34,7 +34,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-KNOWN_LOGS = ("password.profile is testing",)
+KNOWN_LOGS = ("password.profile is testing", "store.driver is memory")
 
 
 class _Loud(logging.Handler):

@@ -151,7 +151,6 @@ def own(uri: str, database: str, **more: str) -> dict[str, str]:
         "HYDRACORE_STORE__DATABASE": database,
         "HYDRACORE_SECRET": SECRET,
         "HYDRACORE_MAIL__ALLOW_UNDELIVERED": "true",
-        "HYDRACORE_PUBLIC_URL": "http://id.example.com",
         **more,
     }
 

@@ -113,6 +113,8 @@ def test_plugin_values_from_the_environment(tmp_path: Path) -> None:
         ("secret = 'short'\n", ["secret", "32 characters"]),
         ("public_url = 'id.example.com'\n", ["public_url"]),
         ("[server\n", ["my.toml", "not valid TOML"]),
+        ("[mail]\nsender = 'nobody'\n", ["mail.sender", "'nobody'"]),
+        ("[store]\ndriver = 'memory'\n[server]\nworkers = 2\n", ["server.workers", "memory"]),
         ("[cookies]\nsame_site = 'none'\n", ["cookies.same_site", "public_url"]),
     ],
 )

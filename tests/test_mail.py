@@ -196,3 +196,12 @@ async def test_stopping_never_hangs(site: Site) -> None:
         await asyncio.wait_for(worker.stop(1), 5)
         worker.start()
         await asyncio.sleep(0)
+
+
+async def test_long_international_addresses(site: Site) -> None:
+    """A letter to a long international address goes to that very address."""
+    address = "ada@" + "\u00e4" * 30 + ".com"
+    await site.register(address)
+    await site.box.code(address)
+    assert site.box.letters[0]["To"] == address
+    assert site.box.letters[0]["To"].addresses[0].addr_spec == address

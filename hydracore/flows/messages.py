@@ -38,7 +38,7 @@ async def _verify_email(services: Services, intent: MailIntent, user: User) -> P
 async def _reset_password(services: Services, intent: MailIntent, user: User) -> Prepared:
     token, code = recovery.new_token(services, user)
     await services.store.codes.put(code)
-    page = services.settings.mail.reset_url or f"{services.settings.issuer}/reset-password"
+    page = services.settings.mail.reset_url or f"{services.settings.base_url}/reset-password"
     # In the fragment, which browsers keep to themselves: no server's log and no Referer shows it.
     values = {
         "token": token,

@@ -96,7 +96,7 @@ class Endpoint(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
         self.set_header("Referrer-Policy", "no-referrer")
-        if self.web.services.settings.issuer.startswith("https://"):
+        if self.web.services.settings.base_url.startswith("https://"):
             self.set_header("Strict-Transport-Security", "max-age=31536000")
         self._allow_origin()
 

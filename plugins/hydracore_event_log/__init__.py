@@ -1,4 +1,8 @@
-"""Writes a line to the log for everything that happens: who signed in, what was refused, which mail went out."""
+"""Writes a line to the log for everything that happens: who signed in, what was refused, which mail went out.
+
+One line an event, named after it, with its fields, from the logger ``hydracore.events``. Warnings are what
+an operator should look at: a stolen refresh token, a mail given up. No configuration.
+"""
 
 from dataclasses import asdict
 

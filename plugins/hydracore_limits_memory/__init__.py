@@ -1,4 +1,7 @@
-"""Counts attempts in this process: for one worker, for tests, and as what the limiter falls back on."""
+"""Counts attempts in this process: for one worker, for tests, and as what the limiter falls back on.
+
+It has no configuration and a fixed size: beyond 100,000 counters the half that ends soonest is forgotten.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -21,15 +24,14 @@ class LimitsMemory:
         now = self._now().timestamp()
         hits, ends = self._counts.get(key, (0, 0.0))
         if ends <= now:
+            if cost < 0:
+                return Count(0, 0)  # Nothing to give back to.
             hits, ends = 0, now + window
-        hits += cost
-        if hits > 0:
-            self._counts[key] = (hits, ends)
-            if len(self._counts) > _MOST_KEYS:
-                self._make_room(now)
-        else:
-            self._counts.pop(key, None)
-        return Count(max(hits, 0), ends - now)
+        hits = max(hits + cost, 0)
+        self._counts[key] = (hits, ends)
+        if len(self._counts) > _MOST_KEYS:
+            self._make_room(now)
+        return Count(hits, ends - now)
 
     def _make_room(self, now: float) -> None:
         """Forget what has ended; if that is not enough, the half that ends soonest."""

@@ -1,4 +1,4 @@
-"""Counts attempts in the database, so that limits hold across workers and nodes.
+"""Counts attempts in the database, so that limits hold across workers and nodes. No configuration.
 
 One atomic operation a hit, two for the first of a window. A window's end is part of every query, so a
 counter that the TTL index has not deleted yet is never taken for a live one.
@@ -23,6 +23,7 @@ class LimitsMongodb:
 
     @hookimpl
     def hydracore_register_collections(self) -> list[Collection]:
+        # A minute later than it could: nodes' clocks differ, and a live counter must not be deleted.
         return [Collection("limits", [Index([("ends", 1)], expire_after=60)], durable=False)]
 
     @hookimpl

@@ -1,4 +1,4 @@
-"""Prints mail to standard output, codes and all: for looking at it while developing."""
+"""Prints mail to standard output, codes and all: for looking at it while developing. No configuration."""
 
 import asyncio
 from email.message import EmailMessage

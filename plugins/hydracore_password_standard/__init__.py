@@ -10,12 +10,14 @@ from importlib import resources
 from hydracore.plugin import Context, PasswordPolicy, PasswordRefused, hookimpl
 
 _SHORTEST_PART = 4
+_AROUND = "0123456789!?.-_ "
 
 
 class PasswordStandard:
     def __init__(self, context: Context) -> None:
         self._min_length: int = context.settings.password.min_length
-        self._product: str = context.settings.mail.product.casefold()
+        product = context.settings.mail.product.casefold()
+        self._names = _cores("hydracore", product, product.replace(" ", ""))
         self._common = _load(self._min_length)
 
     @hookimpl
@@ -33,17 +35,22 @@ class PasswordStandard:
 
     def refuse_context(self, password: str, email: str) -> None:
         """What anyone would try first: the address, its parts, this service's name, with digits or signs around."""
-        core = password.casefold().strip("0123456789!?.-_ ")
-        local, _, domain = email.casefold().rpartition("@")
-        obvious = {part for part in (local, domain, domain.partition(".")[0]) if len(part) >= _SHORTEST_PART}
-        if email.casefold() in password.casefold() or core in obvious:
+        folded, address = password.casefold(), email.casefold()
+        local, _, domain = address.rpartition("@")
+        core = folded.strip(_AROUND)
+        if address in folded or folded == local or core in _cores(local, domain, domain.partition(".")[0]):
             raise PasswordRefused("This is too much like your e-mail address. Choose another.")
-        if core in {self._product, "hydracore"}:
+        if core in self._names:
             raise PasswordRefused("This is too much like the name of this service. Choose another.")
 
     def refuse_common(self, password: str, email: str) -> None:
         if password.casefold() in self._common:
             raise PasswordRefused("This is among the most common passwords. Choose another.")
+
+
+def _cores(*names: str) -> frozenset[str]:
+    """The names without digits and signs around, those that are long enough to be told from chance."""
+    return frozenset(core for name in names if len(core := name.strip(_AROUND)) >= _SHORTEST_PART)
 
 
 def _load(min_length: int) -> frozenset[str]:

@@ -1,20 +1,37 @@
-"""Lets only addresses of certain domains register: ``[plugins.register_domains] domains = ["example.com"]``."""
+"""Lets only addresses of certain domains register: ``[plugins.register_domains] domains = ["example.com"]``.
+
+A domain means itself, not its subdomains. With none at all nobody may register.
+"""
+
+import idna
 
 from hydracore.plugin import Context, RegistrationRefused, StartupError, hookimpl
 
 
 class RegisterDomains:
     def __init__(self, context: Context) -> None:
-        try:
-            self._domains = {_ascii(domain) for domain in context.config["domains"]}
-        except UnicodeError as error:
-            raise StartupError(f"plugins.register_domains.domains: not a domain's name ({error}).") from error
+        self._domains = {_configured(domain) for domain in context.config["domains"]}
 
     @hookimpl
     async def hydracore_before_register(self, email: str) -> None:
-        if _ascii(email.rpartition("@")[2]) not in self._domains:
+        try:
+            domain = _ascii(email.rpartition("@")[2])
+        except UnicodeError:
+            raise RegistrationRefused from None
+        if domain not in self._domains:
             raise RegistrationRefused
 
 
+def _configured(domain: str) -> str:
+    try:
+        return _ascii(domain)
+    except UnicodeError as error:
+        raise StartupError(
+            f"plugins.register_domains.domains has {domain!r}, which is no domain's name: write them as example.com."
+        ) from error
+
+
 def _ascii(domain: str) -> str:
-    return domain.lower().encode("idna").decode("ascii")
+    # IDNA 2008, as the addresses are judged. Python's own codec is IDNA 2003, to which straße.de is
+    # strasse.de, another owner's domain.
+    return idna.encode(domain, uts46=True).decode("ascii")

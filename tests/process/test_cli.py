@@ -26,6 +26,7 @@ def run(tmp_path: Path, mongod_uri: str) -> Run:
             input=stdin,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=60,
         )
         assert "Traceback" not in result.stderr
@@ -116,6 +117,22 @@ def test_refused_passwords(run: Run) -> None:
     code, _, said = run("users", "create", "ada@example.com", "--password-stdin", stdin="password1\n")
     assert (code, said) == (1, "hydracore: This is among the most common passwords. Choose another.\n")
     assert run("users", "create", "no address", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 1
+    long = run("users", "create", "ada@example.com", "--password-stdin", stdin=f"{'x y' * 50}\n")
+    assert long == (1, "", "hydracore: This should have at most 128 characters.\n")
+    assert run("users", "create", "ada@example.com", "--password-stdin", stdin="\udcff" * 9)[2] == (
+        "hydracore: The password is not valid UTF-8.\n"
+    )
+
+
+def test_database_away(run: Run) -> None:
+    """Without its database a command ends with 1, soon, and says where it looked, without credentials."""
+    away = own("mongodb://ada:unspeakable@127.0.0.1:1/?directConnection=true", "away", HYDRACORE_STORE__TIMEOUT="1")
+    for command in (("users", "list"), ("keys", "list"), ("mail", "retry", "--all")):
+        assert run(*command, **away) == (
+            1,
+            "",
+            "hydracore: Nothing was done: the database does not answer (127.0.0.1:1).\n",
+        )
 
 
 def test_check_config(run: Run, tmp_path: Path) -> None:

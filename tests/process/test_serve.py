@@ -1,15 +1,20 @@
 """``hydracore serve``: real processes, real signals."""
 
+import base64
+import json
 import os
+import re
 import signal
 import socket
 import threading
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import LOGIN, StartServer, gone, own, until
+from processes import LOGIN, PASSWORD, StartServer, gone, own, until
 from support import SECRET
 
 
@@ -19,7 +24,7 @@ def test_starts_and_keeps(start: StartServer) -> None:
     assert server.took < 5
     tokens = server.register()
     assert server.post("verify-email", {"email": LOGIN["email"], "code": server.code()})[0] == 200
-    status, second, _ = server.post("login", LOGIN)
+    status, second, _ = server.ask("POST", "/auth/login", LOGIN, Origin=f"http://127.0.0.1:{server.port}")
     assert status == 200
     below = server.children()
     assert len(below["mongod"]) == len(below["worker"]) == 1
@@ -63,6 +68,21 @@ def test_kill_9_of_mongod(start: StartServer) -> None:
     assert seen <= {200, 503}
     assert server.me(tokens) == 200
     assert server.children()["mongod"] != [mongod]
+
+
+def test_mongod_that_cannot_be_started(start: StartServer) -> None:
+    """When the killed mongod cannot be started, it is tried again until it can."""
+    server = start(HYDRACORE_STORE__TIMEOUT="1")
+    server.register()
+    data, [mongod] = server.folder / "hydracore-data", server.children()["mongod"]
+    (data / "mongod.log").rename(data / "away")
+    (data / "mongod.log").mkdir()
+    (data / "mongod.log.1").touch()
+    os.kill(mongod, signal.SIGKILL)
+    assert until(lambda: len(server.lines("the embedded mongod cannot be started")) > 1)
+    assert server.ask("GET", "/health/live")[0] == 200
+    (data / "mongod.log").rmdir()
+    assert until(lambda: server.post("login", LOGIN)[0] == 200)
 
 
 def test_mongod_paused(start: StartServer) -> None:
@@ -118,22 +138,96 @@ def test_kill_9_of_a_worker(start: StartServer) -> None:
     assert server.lines("worker ended, it is replaced")[0]["code"] == -signal.SIGKILL
 
 
+def test_a_replacement_that_cannot_start(start: StartServer) -> None:
+    """A worker that cannot be replaced for now is tried again, while the others serve."""
+    server = start("--workers", "2")
+    tokens = server.register()
+    secret = server.folder / "hydracore-data/secret"
+    whole = secret.read_text()
+    secret.write_text("")
+    os.kill(server.children()["worker"][0], signal.SIGKILL)
+    assert until(lambda: any(line["code"] == 2 for line in server.lines("worker ended, it is replaced")))
+    assert server.me(tokens) == 200
+    secret.write_text(whole)
+    assert until(lambda: len(server.lines("ready")) == 3)
+    assert server.stop() == 0
+
+
 def test_drains(start: StartServer) -> None:
     """SIGTERM lets a request in flight finish, takes no new one, and ends with 0."""
     server = start()
     server.register()
     port = server.port
-    with socket.create_connection(("127.0.0.1", port)) as slow:
-        body = b'{"email": "ada@example.com", "password": "correct horse battery staple"}'
-        head = f"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-        slow.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body[:10])
-        time.sleep(0.3)
+    slow, rest = _begin_login(port)
+    with slow:
         server.process.send_signal(signal.SIGTERM)
         assert until(lambda: not _accepts(port))
-        slow.sendall(body[10:])
-        slow.settimeout(10)
-        assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        slow.sendall(rest)
+        answer = slow.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in answer
     assert server.process.wait(15) == 0
+
+
+def test_drains_under_load(start: StartServer) -> None:
+    """Clients that keep their connections busy are told to close them; none loses an answer, and it ends soon."""
+    server = start("--workers", "2")
+    headers = {"Authorization": f"Bearer {server.register()['access_token']}"}
+    port = server.port
+    told: list[str] = []
+
+    def ask() -> None:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.connect()
+            while True:
+                connection.request("GET", "/auth/me", headers=headers)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.headers["Connection"] == "close":
+                    told.append("close")
+                    return
+                assert answer.status == 200
+
+    asking = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in asking:
+        thread.start()
+    time.sleep(0.5)
+    before = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - before < 5
+    for thread in asking:
+        thread.join()
+    assert told == ["close"] * len(asking)
+
+
+@pytest.mark.parametrize(("number", "answered"), [(signal.SIGHUP, True), (signal.SIGTERM, False)])
+def test_asked_twice(start: StartServer, number: signal.Signals, answered: bool) -> None:
+    """A second SIGTERM ends it at once; a second SIGHUP does not, for a closing terminal sends several."""
+    server = start()
+    server.register()
+    slow, rest = _begin_login(server.port)
+    with slow:
+        for _ in range(2):
+            server.process.send_signal(number)
+            time.sleep(0.3)
+        if answered:
+            slow.sendall(rest)
+        try:
+            answer = slow.recv(100)
+        except ConnectionResetError:
+            answer = b""
+        assert answer.startswith(b"HTTP/1.1 200") == answered
+    assert server.process.wait(5) == 0
+
+
+def _begin_login(port: int) -> tuple[socket.socket, bytes]:
+    """A connection on which a login has begun, and the rest of it."""
+    body = json.dumps(LOGIN).encode()
+    slow = socket.create_connection(("127.0.0.1", port), timeout=10)
+    head = f"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    slow.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body[:10])
+    time.sleep(0.3)
+    return slow, body[10:]
 
 
 def _accepts(port: int) -> bool:
@@ -261,6 +355,29 @@ def _status(server: Any) -> int:
         return int(server.ask("GET", "/health/ready")[0])
     except (OSError, IndexError):
         return 0
+
+
+def test_nothing_secret_is_logged(start: StartServer) -> None:
+    """Not at the level debug either is a password, a code or a token written to the log."""
+    server = start(HYDRACORE_LOG__LEVEL="debug")
+    first = server.register()
+    code = server.code()
+    second = server.post("verify-email", {"email": LOGIN["email"], "code": code})[1]
+    third = server.post("refresh", {"refresh_token": second["refresh_token"]})[1]
+    basic = base64.b64encode(f"{LOGIN['email']}:{PASSWORD}".encode()).decode()
+    assert server.ask("POST", "/auth/token", Authorization=f"Basic {basic}")[0] == 200
+    server.post("forgot-password", {"email": LOGIN["email"]})
+    found = re.search(r"#token=([\w-]{43})\s", server.letter(2))
+    assert found
+    assert server.post("reset-password", {"token": found[1], "new_password": f"{PASSWORD} 2"})[0] == 200
+    assert server.ask("GET", f"/auth/me?access_token={third['access_token']}", Cookie=f"hydracore_access={found[1]}")
+    assert server.stop() == 0
+    log = server.log.read_text()
+    tokens = [body[name] for body in (first, second, third) for name in ("access_token", "refresh_token")]
+    secret = (server.folder / "hydracore-data/secret").read_text().strip()
+    assert not [text for text in (PASSWORD, basic, found[1], secret, *tokens) if text in log]
+    assert not re.search(rf"(?<![0-9.]){code}(?![0-9])", log)  # Times have six digits after their point.
+    assert "argon2" not in log
 
 
 def test_small(start: StartServer) -> None:
