@@ -3,7 +3,6 @@
 The schema is where every key, its type, rule and default live; the classes here give them types.
 """
 
-import difflib
 import json
 import os
 import tomllib
@@ -12,18 +11,14 @@ from dataclasses import dataclass, field
 from importlib import resources
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
+from hydracore.complaints import KeyPath, complaints, message
 from hydracore.errors import StartupError
 
 PREFIX = "HYDRACORE_"
 _NOT_KEYS = {"HYDRACORE_CONFIG"}
-
-Path_ = tuple[str, ...]
 
 
 class ConfigError(StartupError):
@@ -189,7 +184,7 @@ def load(
     """
     schema = load_schema()
     environment = os.environ if environment is None else environment
-    sources: dict[Path_, str] = {}
+    sources: dict[KeyPath, str] = {}
     values: dict[str, Any] = {}
     if file is not None:
         _merge(values, _read(file), sources, str(file))
@@ -197,13 +192,13 @@ def load(
     _merge(values, variables, {}, "")
     if overrides:
         _merge(values, overrides, sources, "argument")
-    problems = list(_problems(values, schema, sources))
+    problems = list(complaints(values, schema, sources))
     if problems:
-        raise ConfigError(_message(problems))
+        raise ConfigError(message(problems))
     config = _build(with_defaults(values, schema))
     problems = list(_contradictions(config))
     if problems:
-        raise ConfigError(_message(problems))
+        raise ConfigError(message(problems))
     return config
 
 
@@ -218,7 +213,7 @@ def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any
     known = schema.get("properties", {})
     where = ("plugins", name)
     typed: dict[str, Any] = {}
-    sources: dict[Path_, str] = {}
+    sources: dict[KeyPath, str] = {}
     for key, value in values.items():
         if isinstance(value, FromEnvironment):
             variable, text = PREFIX + "__".join((*where, key)).upper(), str(value)
@@ -228,9 +223,9 @@ def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any
             typed[key] = _coerce(text, known.get(key, {}))
         else:
             typed.setdefault(key, value)
-    problems = list(_problems(typed, {"type": "object", "additionalProperties": False, **schema}, sources, where))
+    problems = list(complaints(typed, {"type": "object", "additionalProperties": False, **schema}, sources, where))
     if problems:
-        raise ConfigError(_message(problems))
+        raise ConfigError(message(problems))
     return with_defaults(typed, schema)
 
 
@@ -258,7 +253,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _from_environment(
-    environment: Mapping[str, str], schema: Mapping[str, Any], sources: dict[Path_, str]
+    environment: Mapping[str, str], schema: Mapping[str, Any], sources: dict[KeyPath, str]
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable in sorted(environment):
@@ -280,11 +275,11 @@ def _from_environment(
     return values
 
 
-def _key_of(variable: str) -> Path_:
+def _key_of(variable: str) -> KeyPath:
     return tuple(variable.removeprefix(PREFIX).lower().split("__"))
 
 
-def _rule(schema: Mapping[str, Any], path: Path_) -> Mapping[str, Any] | None:
+def _rule(schema: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any] | None:
     rule: Mapping[str, Any] | None = schema
     for part in path:
         rule = (rule or {}).get("properties", {}).get(part)
@@ -309,7 +304,7 @@ def _coerce(text: str, rule: Mapping[str, Any]) -> Any:
 
 
 def _merge(
-    into: dict[str, Any], values: Mapping[str, Any], sources: dict[Path_, str], source: str, at: Path_ = ()
+    into: dict[str, Any], values: Mapping[str, Any], sources: dict[KeyPath, str], source: str, at: KeyPath = ()
 ) -> None:
     for key, value in values.items():
         path = (*at, key)
@@ -320,88 +315,6 @@ def _merge(
             into[key] = value
         if source:
             sources[path] = source
-
-
-# -- judging ---------------------------------------------------------------------------------------
-
-
-def _problems(
-    values: Mapping[str, Any], schema: Mapping[str, Any], sources: Mapping[Path_, str], at: Path_ = ()
-) -> Iterator[str]:
-    for error in sorted(Draft202012Validator(dict(schema)).iter_errors(values), key=lambda error: list(error.path)):
-        path = (*at, *(str(part) for part in error.absolute_path))
-        if error.validator == "additionalProperties":
-            known = cast(Any, error.schema)["properties"]
-            for key in sorted(set(cast(Any, error.instance)) - set(known)):
-                near = _nearest((*path, key), known, schema, at)
-                yield f"{_where((*path, key), sources)}: there is no such key{near}"
-        else:
-            yield f"{_where(path, sources)}: {_rule_in_words(error)}"
-
-
-def _where(path: Path_, sources: Mapping[Path_, str]) -> str:
-    for length in range(len(path), 0, -1):
-        if path[:length] in sources:
-            return f"{sources[path[:length]]}: {'.'.join(path)}"
-    return ".".join(path)
-
-
-def _nearest(path: Path_, known: Mapping[str, Any], schema: Mapping[str, Any], at: Path_) -> str:
-    siblings = {".".join((*path[:-1], key)) for key in known}
-    near = difflib.get_close_matches(".".join(path), siblings, 1, 0.6)
-    if not near:
-        # Perhaps a key of another section, or one that should be in a section.
-        near = [name for name in _every_key(schema, at) if name.rsplit(".", 1)[-1] == path[-1]][:1]
-    if not near:
-        near = difflib.get_close_matches(".".join(path), list(_every_key(schema, at)), 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else f" (known: {', '.join(sorted(known)) or 'none'})"
-
-
-def _every_key(schema: Mapping[str, Any], at: Path_) -> Iterator[str]:
-    for key, rule in schema.get("properties", {}).items():
-        yield ".".join((*at, key))
-        yield from _every_key(rule, (*at, key))
-
-
-_SECRETS = ("secret", "password", "api_key", "uri")
-_TYPES = {
-    "integer": "a whole number",
-    "boolean": "true or false",
-    "array": "a list",
-    "string": "text",
-    "object": "a section",
-}
-
-
-def _rule_in_words(error: ValidationError) -> str:
-    path = [str(part) for part in error.absolute_path]
-    got = "what it was given" if path and path[-1] in _SECRETS else repr(error.instance)
-    rule: Any = error.validator_value
-    match error.validator:
-        case "type":
-            return f"must be {_TYPES.get(rule, rule)}, not {got}"
-        case "enum":
-            return f"must be one of {', '.join(rule)}, not {got}{_suggest(error.instance, rule)}"
-        case "minimum":
-            return f"must be at least {rule}, not {got}"
-        case "maximum":
-            return f"must be at most {rule}, not {got}"
-        case "minLength":
-            return f"must have at least {rule} characters"
-        case "maxLength":
-            return f"must have at most {rule} characters"
-        case "uniqueItems":
-            return f"must not name a thing twice, as {got} does"
-        case "anyOf":
-            return "must have at least 32 characters (make one: openssl rand -hex 32)"
-        case _:
-            described = cast(Any, error.schema).get("description", "")
-            return f"is not valid: {got}. {described}".rstrip(". ")
-
-
-def _suggest(value: Any, known: list[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(item) for item in known], 1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -425,12 +338,6 @@ def _contradictions(config: Config) -> Iterator[str]:
             "secret: store.uri is set, so a secret of at least 32 characters that all nodes share is needed: "
             "set HYDRACORE_SECRET or HYDRACORE_SECRET_FILE (make one: openssl rand -hex 32)"
         )
-
-
-def _message(problems: list[str]) -> str:
-    if len(problems) == 1:
-        return f"The configuration is wrong. {problems[0]}."
-    return "The configuration is wrong:" + "".join(f"\n  - {problem}" for problem in problems)
 
 
 def _build(values: dict[str, Any]) -> Config:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "hydracore"
 # From the ground up. A module imports from its own level and those above it in this list, never below.
 LEVELS = [
     {"errors"},
-    {"models", "events", "chance", "logs", "records", "secret"},
+    {"models", "events", "chance", "logs", "records", "secret", "complaints"},
     {"config", "addresses", "hookspecs", "passwords"},
     {"tokens", "keys", "validation", "registry", "store"},
     {"limits", "mail", "plugin"},
@@ -32,7 +32,7 @@ ONLY_IN = {
     "argon2": ("passwords.py",),
     "jwt": ("tokens.py", "keys.py"),
     "pluggy": ("hookspecs.py", "registry.py"),
-    "jsonschema": ("config.py", "validation.py"),
+    "jsonschema": ("complaints.py", "validation.py"),
     "structlog": ("logs.py",),
     "click": ("cli.py",),
     "jinja2": ("mail.py",),
