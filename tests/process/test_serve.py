@@ -36,6 +36,31 @@ def test_starts_and_keeps(start: StartServer) -> None:
     assert again.me(tokens) == 401  # It was begun before the proof, which was sent without it.
 
 
+def test_logs_hold_no_secret(start: StartServer) -> None:
+    """Whatever a server and its mongod write at the lowest level, no password, code or token is in it."""
+    server = start(HYDRACORE_LOG__LEVEL="debug")
+    first = server.register()
+    code = server.code()
+    second = server.post("verify-email", {"email": LOGIN["email"], "code": code})[1]
+    server.post("login", {**LOGIN, "password": "a wrong password"})
+    third = server.post("refresh", {"refresh_token": second["refresh_token"]})[1]
+    server.post("forgot-password", {"email": LOGIN["email"]})
+    link = re.search(r"#token=([\w-]{43})", server.letter(2))
+    assert link
+    assert server.post("reset-password", {"token": link[1], "new_password": "an entirely new password"})[0] == 200
+    assert server.stop() == 0
+    data = server.folder / "hydracore-data"
+    written = server.log.read_text() + (data / "mongod.log").read_text()
+    assert '"path": "/auth/reset-password"' in written
+    secrets = [PASSWORD, "a wrong password", "an entirely new password", link[1], (data / "secret").read_text().strip()]
+    for grant in (first, second, third):
+        secrets += [grant["refresh_token"].split(".")[3], grant["access_token"].split(".")[2]]
+    for secret in secrets:
+        assert secret not in written
+    assert not re.search(rf"(?<![0-9.]){code}(?![0-9])", server.log.read_text())
+    assert LOGIN["email"] not in written
+
+
 def test_kill_9_of_the_server(start: StartServer) -> None:
     """kill -9 leaves no process behind; what was acknowledged is there after the next start."""
     server = start()

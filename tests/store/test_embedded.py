@@ -21,11 +21,11 @@ from hydracore.store.embedded import EmbeddedError, Mongod, _mongod, running
 pytestmark = pytest.mark.usefixtures("mongod_uri")  # Says why there is none, if there is none.
 
 OWNER = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from hydracore.store.embedded import Mongod
 # A handler, not SIG_IGN, which mongod would inherit.
-signal.signal(signal.SIGINT, lambda number, frame: print("drains", flush=True))
+signal.signal(signal.SIGINT, lambda number, frame: os.write(1, b"drains\\n"))
 mongod = Mongod(Path(sys.argv[1]))
 mongod.start()
 mongod.wait_ready()
