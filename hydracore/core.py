@@ -299,8 +299,13 @@ def _passwords(config: Config) -> Passwords:
     if chosen.profile == "testing":
         log.warning("password.profile is testing: hashes protect nobody")
         cost = TESTING
-    threads = chosen.hash_threads or len(os.sched_getaffinity(0))
+    threads = chosen.hash_threads or _cores()
     return Passwords(cost, HashingPool(threads, chosen.hash_queue))
+
+
+def _cores() -> int:
+    # Those that this process may use, where that can be asked.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def server_secret(config: Config, token: Token) -> str:

@@ -34,7 +34,7 @@ ONLY_IN = {
     "pluggy": ("hookspecs.py", "registry.py"),
     "jsonschema": ("complaints.py", "validation.py"),
     "structlog": ("logs.py",),
-    "click": ("cli.py",),
+    "click": ("cli/",),
     "jinja2": ("mail.py",),
     "email_validator": ("addresses.py",),
     "secrets": ("chance.py",),

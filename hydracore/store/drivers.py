@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
 
 from hydracore.errors import StartupError
 
@@ -20,7 +21,14 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
         "tz_aware": True,
         "appname": "hydracore",
     }
-    return _CONNECT[driver](uri, options)
+    try:
+        return _CONNECT[driver](uri, options)
+    except (PyMongoError, ValueError) as error:
+        # Not in the driver's words, which may quote a password.
+        raise StartupError(
+            f"store.uri is not a connection string that the driver takes ({type(error).__name__}). "
+            "In user names and passwords, : / ? # [ ] @ and % must be percent-encoded."
+        ) from error
 
 
 def _pymongo(uri: str, options: dict[str, Any]) -> Client:

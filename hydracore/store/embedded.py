@@ -49,6 +49,7 @@ class Mongod:
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket = _socket_path(self._dir)
+        self._binary = ""
         self._started_at = 0.0
         self.uri = _SCHEME + quote(str(self._socket), safe="")
 
@@ -134,14 +135,14 @@ class Mongod:
             self._log.replace(self._log.with_suffix(".log.1"))
 
     def _spawn(self) -> None:
-        binary = _mongod()
+        self._binary = self._binary or _mongod()
         try:
             self._socket.unlink(missing_ok=True)  # Left by a mongod that was killed; the lock is ours.
             # Emptied, so that its last words are those of this mongod and not of the one before.
             log = os.open(self._log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC, 0o600)
             try:
                 self._process = subprocess.Popen(  # noqa: S603  # our own arguments
-                    [binary, *self._arguments()],
+                    [self._binary, *self._arguments()],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -1,140 +1,23 @@
-"""The command line: arguments in, text out; the work is in the core and the flows."""
+"""Commands over the data: users, sessions, keys, mail. They work beside a running server, or without one."""
 
 import asyncio
-import json
-import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import wraps
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ParamSpec
 
 import click
 
-import hydracore
-from hydracore import registry
-from hydracore.config import PREFIX, load
+from hydracore.cli.output import Failed, says_why, show
+from hydracore.config import load
 from hydracore.core import HydraCore
-from hydracore.errors import EmailTaken, HydraError, StartupError, ValidationFailed
+from hydracore.errors import EmailTaken
 from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions
 from hydracore.flows.registration import create_user
 from hydracore.logs import configure
 from hydracore.models import User
-from hydracore.server import STARTUP_FAILED, database_of, serve
+from hydracore.server import database_of
 from hydracore.store.embedded import running
 from hydracore.validation import own_schemas
-
-P = ParamSpec("P")
-
-
-class Failed(click.ClickException):
-    """A sentence on standard error, and exit code 1."""
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"hydracore: {self.message}", err=True)
-
-
-class NotStarted(Failed):
-    """What the operator has to put right first."""
-
-    exit_code = STARTUP_FAILED
-
-
-def says_why(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a command raises into a sentence and an exit code."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except StartupError as error:
-            raise NotStarted(str(error)) from error
-        except ValidationFailed as error:
-            raise Failed(" ".join(problem.msg for problem in error.problems)) from error
-        except HydraError as error:
-            raise Failed(error.detail) from error
-
-    return guarded
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(hydracore.__version__, prog_name="hydracore")
-@click.option(
-    "--config",
-    "file",
-    envvar="HYDRACORE_CONFIG",
-    type=click.Path(path_type=Path),
-    help="The configuration file. Without it ./config.toml is read if it is there.",
-)
-@click.pass_context
-def main(context: click.Context, file: Path | None) -> None:
-    """HydraCore, an identity server."""
-    if file is None and Path("config.toml").is_file():
-        file = Path("config.toml")
-    context.obj = file
-
-
-@main.command("serve")
-@click.option("--host", help="The address to listen on.")
-@click.option("--port", type=int, help="The port to listen on.")
-@click.option("--workers", type=int, help="How many worker processes.")
-@click.pass_obj
-@says_why
-def serve_command(file: Path | None, /, **options: Any) -> None:
-    """Run the server."""
-    given = {key: value for key, value in options.items() if value is not None}
-    sys.exit(serve(load(file, overrides={"server": given} if given else None)))
-
-
-@main.command()
-@click.pass_obj
-@says_why
-def check_config(file: Path | None) -> None:
-    """Say whether the configuration and the plugins fit together."""
-    config = load(file)
-    loaded = HydraCore(config).registry.names
-    click.echo("The configuration is fine.")
-    click.echo(f"  file      {file or 'none: defaults and the environment'}")
-    variables = sorted(name for name in os.environ if name.startswith(PREFIX))
-    click.echo(f"  variables {', '.join(variables) or 'none'}")
-    click.echo(f"  database  {database_of(config)}")
-    click.echo(f"  mail      {config.mail.transport}")
-    click.echo(f"  plugins   {', '.join(loaded)}")
-
-
-# -- plugins -----------------------------------------------------------------------------------------
-
-
-@main.group()
-def plugins() -> None:
-    """What extends the server."""
-
-
-@plugins.command("list")
-@click.option("--json", "as_json", is_flag=True)
-@click.pass_obj
-@says_why
-def plugins_list(file: Path | None, as_json: bool) -> None:
-    """Every installed plugin, and whether it is loaded."""
-    config = load(file)
-    reasons = registry.selected(config)
-    loaded = HydraCore(config).registry
-    rows = [
-        {
-            "name": plugin.name,
-            "version": plugin.version,
-            "distribution": plugin.distribution,
-            "loaded": reasons.get(plugin.name, "no"),
-            "hooks": ", ".join(hook.removeprefix("hydracore_") for hook in loaded.hooks_of(plugin.name))
-            if plugin.name in loaded.names
-            else "",
-        }
-        for plugin in sorted(registry.installed().values(), key=lambda plugin: plugin.name)
-    ]
-    _show(rows, as_json)
-
-
-# -- data --------------------------------------------------------------------------------------------
 
 
 def with_hydra(work: Callable[[HydraCore], Awaitable[None]], file: Path | None) -> None:
@@ -160,7 +43,7 @@ async def _user(hydra: HydraCore, email: str) -> User:
     return user
 
 
-@main.group()
+@click.group()
 def users() -> None:
     """Accounts."""
 
@@ -205,7 +88,7 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
 
     async def work(hydra: HydraCore) -> None:
         found = await hydra.services.store.users.page(await _user(hydra, after) if after else None, limit)
-        _show(
+        show(
             [
                 {
                     "id": user.id,
@@ -242,7 +125,7 @@ def _add(group: click.Group, verb: str, act: Callable[..., Awaitable[None]], don
     group.command(verb)(command)
 
 
-@main.group()
+@click.group()
 def sessions() -> None:
     """Sign-ins."""
 
@@ -253,7 +136,7 @@ _add(users, "delete", delete_user, "Deleted", asks=True)
 _add(sessions, "revoke", revoke_sessions, "Ended every session of")
 
 
-@main.group()
+@click.group()
 def keys() -> None:
     """Signing keys."""
 
@@ -266,7 +149,7 @@ def keys_list(file: Path | None, as_json: bool) -> None:
     """Published keys, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        _show(
+        show(
             [
                 {
                     "kid": key.kid,
@@ -297,7 +180,7 @@ def keys_rotate(file: Path | None) -> None:
     with_hydra(work, file)
 
 
-@main.group()
+@click.group()
 def mail() -> None:
     """The outbox."""
 
@@ -311,7 +194,7 @@ def mail_list(file: Path | None, limit: int, as_json: bool) -> None:
     """What waits or was given up, dead letters first."""
 
     async def work(hydra: HydraCore) -> None:
-        _show(
+        show(
             [
                 {
                     "id": intent.id,
@@ -348,26 +231,3 @@ def mail_retry(file: Path | None, intent_id: str | None, every: bool) -> None:
         click.echo(f"{revived} due again.")
 
     with_hydra(work, file)
-
-
-# -- output ------------------------------------------------------------------------------------------
-
-
-def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif rows:
-        _table(list(rows[0]), ([_cell(value) for value in row.values()] for row in rows))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
