@@ -4,10 +4,20 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, TypeChecker
+from jsonschema import validators as jsonschema_validators
 from jsonschema.exceptions import ValidationError
 
 KeyPath = tuple[str, ...]
+
+
+def _is_integer(checker: TypeChecker, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)  # JSON Schema takes 2.0 as well.
+
+
+_Validator = jsonschema_validators.extend(  # type: ignore[no-untyped-call]  # the library's stubs have no types here
+    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+)
 
 
 def message(problems: Sequence[str]) -> str:
@@ -21,7 +31,7 @@ def complaints(
     values: Mapping[str, Any], schema: Mapping[str, Any], sources: Mapping[KeyPath, str], at: KeyPath = ()
 ) -> Iterator[str]:
     """Every way in which ``values`` break ``schema``; ``sources`` says which file or variable a key came from."""
-    for error in sorted(Draft202012Validator(dict(schema)).iter_errors(values), key=lambda error: list(error.path)):
+    for error in sorted(_Validator(dict(schema)).iter_errors(values), key=lambda error: list(error.path)):
         path = (*at, *(str(part) for part in error.absolute_path))
         if error.validator == "additionalProperties":
             known = cast(Any, error.schema)["properties"]

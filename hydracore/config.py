@@ -163,7 +163,7 @@ class Config:
     def origin(self) -> str:
         """Scheme and authority of :attr:`base_url`, as browsers write them."""
         parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{parts.netloc}".lower()
+        return _as_browsers_write(f"{parts.scheme}://{parts.netloc}")
 
     @property
     def secure_cookies(self) -> bool:
@@ -298,7 +298,7 @@ def _coerce(text: str, rule: Mapping[str, Any]) -> Any:
     if rule.get("type") in ("integer", "number", "boolean", "array"):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return str(text)
     return str(text)
 
@@ -331,6 +331,14 @@ def _contradictions(config: Config) -> Iterator[str]:
     floor = {1: 47104, 2: 19456}.get(passes, 12288)  # OWASP ASVS 5.0, appendix C
     if config.password.memory_kib < floor:
         yield f"password.memory_kib: must be at least {floor} when password.time_cost is {passes}"
+    if not _is_url(config.base_url):
+        yield f"public_url: {config.public_url!r} is no URL"
+    if not config.secret.isprintable():
+        yield "secret: must be printable text (make one: openssl rand -hex 32)"
+    if config.store.driver == "memory" and config.store.uri:
+        yield "store.driver: memory keeps nothing, and store.uri names a database: set one of them alone"
+    if config.limits.enabled and config.limits.backend == "memory" and config.server.workers > 1:
+        yield "limits.backend: memory counts in each worker apart: set it to mongodb, or server.workers to 1"
     if config.store.driver == "memory" and config.server.workers > 1:
         yield "server.workers: must be 1 when store.driver is memory, which one process keeps for itself"
     if config.store.uri and not config.secret:
@@ -338,6 +346,19 @@ def _contradictions(config: Config) -> Iterator[str]:
             "secret: store.uri is set, so a secret of at least 32 characters that all nodes share is needed: "
             "set HYDRACORE_SECRET or HYDRACORE_SECRET_FILE (make one: openssl rand -hex 32)"
         )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).hostname) and urlsplit(text).port != 0
+    except ValueError:
+        return False
+
+
+def _as_browsers_write(origin: str) -> str:
+    """An origin without its scheme's own port, in lower case."""
+    scheme, _, authority = origin.lower().partition("://")
+    return f"{scheme}://{authority.removesuffix({'http': ':80', 'https': ':443'}[scheme])}"
 
 
 def _build(values: dict[str, Any]) -> Config:
@@ -352,7 +373,7 @@ def _build(values: dict[str, Any]) -> Config:
             **{
                 **server,
                 "trusted_proxies": tuple(server["trusted_proxies"]),
-                "allowed_origins": tuple(origin.lower() for origin in server["allowed_origins"]),
+                "allowed_origins": tuple(_as_browsers_write(origin) for origin in server["allowed_origins"]),
             }
         ),
         store=Store(**values["store"]),

@@ -30,7 +30,7 @@ from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
 from hydracore.registry import Registry
 from hydracore.secret import ServerSecret
-from hydracore.store import Store
+from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
 from hydracore.tokens import AccessTokens, RefreshTokens
 from hydracore.validation import own_schemas
@@ -86,7 +86,8 @@ class HydraCore:
         self._mongod: Mongod | None = None
         self._tending: asyncio.Task[None] | None = None
         self._problem = "starting"
-        self._last_answer = (float("-inf"), "")
+        self._asking: asyncio.Task[str] | None = None
+        self._asked_at = 0.0
         self.registry = Registry(self.config, now=now, database=self._collection, extra=plugins)
         self._store = Store(
             driver=self.config.store.driver,
@@ -122,6 +123,8 @@ class HydraCore:
             # More than once: a driver may make an error of its own of a cancellation.
             self._tending.cancel()
             await asyncio.wait({self._tending}, timeout=0.1)
+        if self._asking is not None:
+            self._asking.cancel()
         await self.registry.settle()
         self.services.passwords.close()
         await self._close()
@@ -203,9 +206,9 @@ class HydraCore:
             await self._store.ensure()
             await self.services.keys.ensure()
         except StoreUnavailable as error:
-            if self._problem != "the database does not answer":
-                log.warning("the database does not answer", cause=type(error.__cause__).__name__)
-            self._problem = "the database does not answer"
+            if self._problem != reason(error):
+                log.warning(reason(error), cause=type(error.__cause__).__name__)
+            self._problem = reason(error)
         else:
             if self._problem not in ("", "starting"):
                 log.info("the database answers again")
@@ -223,8 +226,8 @@ class HydraCore:
                     await self._prepare()
                 else:
                     await self.services.keys.load()
-            except StoreUnavailable:
-                self._problem = "the database does not answer"
+            except StoreUnavailable as error:
+                self._problem = reason(error)
             except StartupError as error:
                 self._problem = str(error)
                 log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
@@ -266,11 +269,12 @@ class HydraCore:
         """Why it cannot serve, in words for an operator; "" when it can."""
         if self._problem:
             return self._problem
-        # Anyone may ask, so the database is asked once a second at most.
-        now = asyncio.get_running_loop().time()
-        if now - self._last_answer[0] >= _TEND_EVERY:
-            self._last_answer = (now, await self._store.not_ready())
-        return self._last_answer[1]
+        # Anyone may ask, so the database is asked by one at a time, and once a second at most.
+        loop = asyncio.get_running_loop()
+        if self._asking is None or (self._asking.done() and loop.time() - self._asked_at >= _TEND_EVERY):
+            self._asked_at = loop.time()
+            self._asking = loop.create_task(self._store.not_ready())
+        return await asyncio.shield(self._asking)
 
     @property
     def in_flight(self) -> list[HTTPServerRequest]:

@@ -36,10 +36,18 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("tornado.general").addFilter(_without_what_was_sent)
     # One line a request is ours (web.base); these say the same again, or each command of a driver.
     logging.getLogger("tornado.access").disabled = True
     for chatty in ("pymongo", "asyncio", "aiosmtplib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _without_what_was_sent(record: logging.LogRecord) -> bool:
+    # Tornado quotes the header that it could not read, which may hold a token.
+    if record.msg.startswith("Malformed HTTP message") and isinstance(record.args, tuple):
+        record.msg, record.args = "Malformed HTTP message from %s", record.args[:1]
+    return True
 
 
 def _formatter(text: bool, colours: bool) -> logging.Formatter:

@@ -25,6 +25,7 @@ log = logger("hydracore.mail")
 
 # Headers are not folded: folding may split a long international address into another one.
 _POLICY = policy.SMTP.clone(max_line_length=900)
+_INTERNATIONAL = policy.SMTPUTF8.clone(max_line_length=900)  # RFC 6532: a local part beyond ASCII stays as it is.
 _POLL = 1.0
 _SIDE_BY_SIDE = 4
 _LEASE_MARGIN = 30
@@ -50,7 +51,7 @@ class Templates:
     ) -> EmailMessage:
         """The whole message. Raises ``ValueError`` for an address that is no header's text."""
         values = {"product": self._product, "email": to, **values}
-        message = EmailMessage(policy=_POLICY)
+        message = EmailMessage(policy=_POLICY if to.isascii() else _INTERNATIONAL)
         message["From"] = self._sender
         message["To"] = to
         message["Subject"] = self._render(kind, "subject.txt", values).strip()
@@ -223,7 +224,7 @@ class MailWorker:
         prepared = await self._prepare(intent)
         if prepared is None:
             return None
-        raw = prepared.message.as_bytes(policy=_POLICY)
+        raw = prepared.message.as_bytes()
         sealed = self._secret.seal("outbox", raw, intent.id)
         if not await self._outbox.seal(intent, sealed, prepared.until):
             return None  # Slower than the lease: another worker has it.
@@ -234,7 +235,7 @@ class MailWorker:
             raw = self._secret.open("outbox", intent.sealed or b"", intent.id)
         except CannotOpen as error:
             raise MailRefused("sealed under another server secret") from error
-        message = message_from_bytes(raw, policy=_POLICY)
+        message = message_from_bytes(raw, policy=_POLICY if raw.isascii() else _INTERNATIONAL)
         return message, f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
 
     async def _defer(self, intent: MailIntent, error: str) -> None:

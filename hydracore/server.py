@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -36,7 +37,9 @@ from hydracore.store.embedded import Mongod, end_with_parent
 log = logger("hydracore.server")
 
 STARTUP_FAILED = 2
-_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Started by nohup it is to outlive its terminal.
+_HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+_STOP = (signal.SIGTERM, signal.SIGINT, *_HANGUP)
 _HASTEN = (signal.SIGTERM, signal.SIGINT)  # A closing terminal hangs up more than once.
 _SIGNALS = {*_STOP, signal.SIGCHLD}
 _MAX_HEADER = 16 * 1024
@@ -58,6 +61,8 @@ def serve(config: Config) -> int:
     sockets = _listen(config)
     # Port 0 took a free one; our own pages' origin names it.
     config = replace(config, server=replace(config.server, port=sockets[0].getsockname()[1]))
+    _open_more_files()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ignored, as some starters leave it, children vanish unseen.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     mongod = Mongod(config.data_dir, cache_mb=config.store.cache_mb) if config.embedded else None
     try:
@@ -291,6 +296,13 @@ def _listen(config: Config) -> list[socket.socket]:
             f"Cannot listen on {host} port {port}: {error.strerror or error}. "
             "Stop what listens there, or choose another server.host or server.port."
         ) from error
+
+
+def _open_more_files() -> None:
+    """Connections are files: take as many as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _announce(config: Config, sockets: Iterable[socket.socket]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import jwt
@@ -136,16 +136,3 @@ class RefreshTokens:
 
     def _mac(self, session_id: str, generation: str) -> str:
         return self._secret.mac("refresh-token", session_id, generation)
-
-
-@dataclass(frozen=True)
-class Lifetimes:
-    """How long things live, in seconds."""
-
-    refresh_grace: int
-    idle: int
-    absolute: int
-
-    def idle_end(self, now: datetime, ends_at: datetime) -> datetime:
-        """When a session used now ends unless it is used again: never after ``ends_at``."""
-        return min(now + timedelta(seconds=self.idle), ends_at)

@@ -67,9 +67,15 @@ def parse_json(raw: bytes) -> Any:
         _invalid("It is nested too deeply.")
     except json.JSONDecodeError as error:
         _invalid(f"{error.msg} at line {error.lineno}, column {error.colno}.")
-    except ValueError as error:
+    except _NotStrict as error:
         _invalid(str(error))
+    except ValueError:
+        _invalid("It holds a number that is too long.")
     return value
+
+
+class _NotStrict(ValueError):
+    """What json takes and the standards do not."""
 
 
 def _invalid(reason: str) -> NoReturn:
@@ -79,12 +85,12 @@ def _invalid(reason: str) -> NoReturn:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("A member is there twice.")
+        raise _NotStrict("A member is there twice.")
     return members
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON.")
+    raise _NotStrict("NaN and Infinity are not JSON.")
 
 
 def _compile(file: Traversable) -> Draft202012Validator:

@@ -35,10 +35,16 @@ async def _verified(services: Services, address: Address, password: str, network
     user = await services.store.users.by_address(address.key)
     if user is None:
         await services.passwords.verify_nobody(password)
-    elif await services.passwords.verify(user.password_hash, password) and not user.disabled:
+    elif await services.passwords.verify(user.password_hash, password) and _may_sign_in(services, user):
         return user
     services.announce(LoginFailed(address_digest=services.address_digest(address.key), network=network))
     raise InvalidCredentials
+
+
+def _may_sign_in(services: Services, user: User) -> bool:
+    # Where registration must not tell who has an account, neither may signing in right after it: the
+    # mailed code comes first.
+    return not user.disabled and (user.email_verified or services.settings.registration.reveal_existing)
 
 
 async def _rehash(services: Services, user: User, password: str) -> None:

@@ -53,8 +53,11 @@ def _prepared(
 ) -> Prepared:
     now = services.now()
     message_id = f"{intent.id}.{int(now.timestamp())}"
+    # The domain as the key has it, in ASCII: only a local part beyond that needs more than plain SMTP.
+    to = f"{user.email.rpartition('@')[0]}@{user.address_key.rpartition('@')[2]}"
+    values = {"email": user.email, **values}
     try:
-        message = services.templates.compose(intent.kind, user.email, values, message_id, now)
+        message = services.templates.compose(intent.kind, to, values, message_id, now)
     except ValueError as error:
-        raise MailRefused("the account's address cannot be written in a header") from error
+        raise MailRefused("the message cannot be written: a header would not be valid") from error
     return Prepared(message, now + life)

@@ -5,13 +5,16 @@ from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from hydracore.errors import StoreUnavailable
 
 Model = TypeVar("Model")
 Result = TypeVar("Result")
 Query = Mapping[str, Any]
+
+
+_REFUSALS = {13: "this user may not do that", 18: "the credentials in store.uri are wrong", 14031: "its disk is full"}
 
 
 class Duplicate(Exception):
@@ -26,6 +29,14 @@ async def answer(operation: Awaitable[Result]) -> Result:
         raise Duplicate from error
     except PyMongoError as error:
         raise StoreUnavailable from error
+
+
+def reason(error: StoreUnavailable) -> str:
+    """Why, in words for an operator that hold nothing of the documents."""
+    cause = error.__cause__
+    if isinstance(cause, OperationFailure) and cause.code in _REFUSALS:
+        return f"the database refuses ({_REFUSALS[cause.code]})"
+    return "the database does not answer"
 
 
 class Documents(Generic[Model]):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.records import Collection, Index
-from hydracore.store.documents import answer
+from hydracore.store.documents import Duplicate, answer
 
 # Documents stay a day past their end: expiry is in the queries, this is for space alone.
 _DAY = 86_400
+_CONFLICTS = (85, 86)  # IndexOptionsConflict, IndexKeySpecsConflict
 
 OWN = (
     Collection("users", [Index([("address_key", 1)], unique=True), Index([("created_at", 1), ("_id", 1)])]),
@@ -26,10 +28,26 @@ OWN = (
 
 
 async def ensure(database: Any, collections: Sequence[Collection]) -> None:
-    """Create what is missing. Creating what is there already does nothing, so nodes may race."""
+    """Create what is missing. Creating what is there already does nothing, so nodes may race.
+
+    Raises :class:`StartupError` for what an operator has to put right, :class:`StoreUnavailable`.
+    """
     for collection in collections:
         for index in collection.indexes:
-            await answer(database[collection.name].create_index(list(index.keys), **_options(index)))
+            try:
+                await answer(database[collection.name].create_index(list(index.keys), **_options(index)))
+            except Duplicate as error:
+                raise StartupError(
+                    f"The unique index {collection.name}.{_name(index)} cannot be made: the collection holds "
+                    "documents with the same value. Remove all but one of them."
+                ) from error
+            except StoreUnavailable as error:
+                if getattr(error.__cause__, "code", None) in _CONFLICTS:
+                    raise StartupError(
+                        f"The index {collection.name}.{_name(index)} is there with other options. "
+                        "Drop it: it is made anew at the next start."
+                    ) from error
+                raise
 
 
 async def missing(database: Any, collections: Sequence[Collection]) -> list[str]:

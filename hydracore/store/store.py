@@ -10,7 +10,7 @@ from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
-from hydracore.store.documents import answer
+from hydracore.store.documents import answer, reason
 from hydracore.store.drivers import connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
@@ -73,7 +73,9 @@ class Store:
             async with asyncio.timeout(self._timeout):
                 await answer(self._database.command("ping"))
                 absent = await indexes.missing(self._database, list(self._collections.values()))
-        except (StoreUnavailable, TimeoutError):
+        except StoreUnavailable as error:
+            return reason(error)
+        except TimeoutError:
             return "the database does not answer"
         return f"indexes are missing: {', '.join(absent)}" if absent else ""
 

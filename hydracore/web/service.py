@@ -1,5 +1,6 @@
 """What the operator's tools and other services ask: health, and the published keys."""
 
+from hydracore.errors import KeysUnavailable
 from hydracore.web.base import Endpoint
 
 _JWKS_MAX_AGE = 30
@@ -38,8 +39,11 @@ class Jwks(Endpoint):
     public = True
 
     async def get(self) -> None:
+        published = self.web.services.keys.jwks()
+        if not published["keys"]:
+            raise KeysUnavailable  # An empty set, cached, would refuse every good token.
         self.set_header("Cache-Control", f"public, max-age={_JWKS_MAX_AGE}")
         self.set_header("Access-Control-Allow-Origin", "*")
-        self.reply(self.web.services.keys.jwks())
+        self.reply(published)
 
     head = get
