@@ -331,7 +331,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     floor = {1: 47104, 2: 19456}.get(passes, 12288)  # OWASP ASVS 5.0, appendix C
     if config.password.memory_kib < floor:
         yield f"password.memory_kib: must be at least {floor} when password.time_cost is {passes}"
-    if not _is_url(config.base_url):
+    if config.public_url and not _is_url(config.public_url):
         yield f"public_url: {config.public_url!r} is no URL"
     if not config.secret.isprintable():
         yield "secret: must be printable text (make one: openssl rand -hex 32)"
@@ -350,7 +350,7 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 def _is_url(text: str) -> bool:
     try:
-        return bool(urlsplit(text).hostname) and urlsplit(text).port != 0
+        return bool(urlsplit(text).hostname) and urlsplit(text).port != 0  # Both may raise.
     except ValueError:
         return False
 

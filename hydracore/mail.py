@@ -17,7 +17,7 @@ from hydracore.chance import Now, Token
 from hydracore.errors import MailRefused, StoreUnavailable
 from hydracore.events import Event, MailDead, MailSent
 from hydracore.logs import logger
-from hydracore.models import MailIntent, MailKind
+from hydracore.models import MailIntent
 from hydracore.records import MailTransport
 from hydracore.secret import CannotOpen, ServerSecret
 
@@ -46,9 +46,7 @@ class Templates:
             keep_trailing_newline=True,
         )
 
-    def compose(
-        self, kind: MailKind, to: str, values: Mapping[str, Any], message_id: str, now: datetime
-    ) -> EmailMessage:
+    def compose(self, kind: str, to: str, values: Mapping[str, Any], message_id: str, now: datetime) -> EmailMessage:
         """The whole message. Raises ``ValueError`` for an address that is no header's text."""
         values = {"product": self._product, "email": to, **values}
         message = EmailMessage(policy=_POLICY if to.isascii() else _INTERNATIONAL)

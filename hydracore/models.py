@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 CodeKind = Literal["verification", "reset"]
-MailKind = Literal["verify_email", "reset_password", "password_changed", "account_exists"]
+MailKind = Literal["verify_email", "reset_password", "password_changed", "registration"]
 KeyState = Literal["next", "active", "retired"]
 
 
@@ -63,7 +63,8 @@ class Code:
 @dataclass(frozen=True)
 class MailIntent:
     """A message that must go out. What it says is decided when it is sent; once it holds a
-    secret it is kept sealed, so that a second try sends the same bytes until ``sealed_until``."""
+    secret it is kept sealed, so that a second try sends the same bytes until ``sealed_until``.
+    ``after_epoch`` is the account's epoch before the write that the message tells of."""
 
     id: str
     kind: MailKind
@@ -76,6 +77,7 @@ class MailIntent:
     dead: bool = False
     error: str = ""
     due_at: datetime | None = None
+    after_epoch: int = -1
 
 
 @dataclass(frozen=True)

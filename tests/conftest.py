@@ -124,7 +124,7 @@ def start(tmp_path: Path, mongod_uri: str) -> Iterator[StartServer]:
     """Starts servers; whatever a test leaves running is killed at its end."""
     servers: list[Server] = []
 
-    def started(*arguments: str, folder: str = "one", wait: bool = True, **environment: str) -> Server:
+    def started(*arguments: str, folder: str = "one", wait: bool = True, **environment: Any) -> Server:
         server = Server(tmp_path / folder, *arguments, **environment)
         servers.append(server)
         return server.wait() if wait else server

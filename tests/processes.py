@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ LOGIN = {"email": "ada@example.com", "password": PASSWORD}
 class Server:
     """``hydracore serve`` on a free port, with cheap hashing and without limits unless told otherwise."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, python: Sequence[str] = (), **environment: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.log = folder / "server.log"
         self.started = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hydracore", "serve", "--port", "0", *arguments],
+                [sys.executable, *python, "-m", "hydracore", "serve", "--port", "0", *arguments],
                 cwd=folder,
                 env=settings(**environment),
                 stdout=log,

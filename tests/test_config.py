@@ -115,6 +115,14 @@ def test_plugin_values_from_the_environment(tmp_path: Path) -> None:
         ("[server\n", ["my.toml", "not valid TOML"]),
         ("[mail]\nsender = 'nobody'\n", ["mail.sender", "'nobody'"]),
         ("[store]\ndriver = 'memory'\n[server]\nworkers = 2\n", ["server.workers", "memory"]),
+        ("[server]\nport = 8000.0\n", ["server.port", "must be a whole number, not 8000.0"]),
+        ("[server]\nworkers = 2.0\n", ["server.workers", "must be a whole number"]),
+        ("public_url = 'http://['\n", ["public_url", "is no URL"]),
+        ("public_url = 'http://x:99999'\n", ["public_url", "is no URL"]),
+        ("[store]\ndriver = 'memory'\nuri = 'mongodb://x'\n", ["store.driver", "store.uri"]),
+        ("[limits]\nbackend = 'memory'\n[server]\nworkers = 2\n", ["limits.backend", "server.workers"]),
+        ('[mail]\nproduct = "a\\nb"\n', ["mail.product"]),
+        ("[server]\nallowed_origins = ['https://*']\n", ["server.allowed_origins", "https://*"]),
         ("[cookies]\nsame_site = 'none'\n", ["cookies.same_site", "public_url"]),
     ],
 )
@@ -173,3 +181,15 @@ def test_schema_is_valid_json_schema() -> None:
         Draft202012Validator.check_schema(schema)
     for name, rule in load_schema()["properties"].items():
         assert rule["description"], name
+
+
+def test_origins_are_as_browsers_write_them() -> None:
+    """An origin's case and its scheme's own port make no difference."""
+    environment = {"HYDRACORE_SERVER__ALLOWED_ORIGINS": '["https://App.example.com:443", "http://a.example:8080"]'}
+    assert load(None, environment).server.allowed_origins == ("https://app.example.com", "http://a.example:8080")
+    assert load(None, {"HYDRACORE_PUBLIC_URL": "https://ID.example.com:443/x"}).origin == "https://id.example.com"
+
+
+def test_nested_lists_in_the_environment(tmp_path: Path) -> None:
+    """A list nested too deeply is refused like any other wrong value."""
+    assert "plugins.enabled" in complaint(tmp_path, HYDRACORE_PLUGINS__ENABLED="[" * 100_000)

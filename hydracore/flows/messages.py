@@ -21,18 +21,28 @@ async def prepare(services: Services, intent: MailIntent) -> Prepared | None:
     user = await services.store.users.by_address(intent.address_key)
     if user is None or user.disabled:
         return None
-    if intent.kind == "verify_email":
-        return None if user.email_verified else await _verify_email(services, intent, user)
-    if intent.kind == "reset_password":
-        return await _reset_password(services, intent, user)
-    return _prepared(services, intent, user, {}, _NOTICE_LIFE)
+    match intent.kind:
+        case "verify_email":
+            return None if user.email_verified else await _verify_email(services, intent, user)
+        case "registration" if not user.email_verified:
+            return await _verify_email(services, intent, user)
+        case "registration":
+            return _prepared(services, intent, user, "account_exists", {}, _NOTICE_LIFE)
+        case "reset_password":
+            return await _reset_password(services, intent, user)
+        case "password_changed":
+            # What was put in before a change that did not happen tells of nothing.
+            happened = user.epoch > intent.after_epoch
+            return _prepared(services, intent, user, "password_changed", {}, _NOTICE_LIFE) if happened else None
 
 
 async def _verify_email(services: Services, intent: MailIntent, user: User) -> Prepared:
     digits, code = verification.new_code(services, user)
     await services.store.codes.put(code)
     minutes = int(verification.LIFE.total_seconds() // 60)
-    return _prepared(services, intent, user, {"code": digits, "minutes": minutes}, verification.LIFE / 2)
+    return _prepared(
+        services, intent, user, "verify_email", {"code": digits, "minutes": minutes}, verification.LIFE / 2
+    )
 
 
 async def _reset_password(services: Services, intent: MailIntent, user: User) -> Prepared:
@@ -45,11 +55,11 @@ async def _reset_password(services: Services, intent: MailIntent, user: User) ->
         "link": f"{page}#token={token}",
         "minutes": int(recovery.LIFE.total_seconds() // 60),
     }
-    return _prepared(services, intent, user, values, recovery.LIFE / 2)
+    return _prepared(services, intent, user, "reset_password", values, recovery.LIFE / 2)
 
 
 def _prepared(
-    services: Services, intent: MailIntent, user: User, values: Mapping[str, Any], life: timedelta
+    services: Services, intent: MailIntent, user: User, template: str, values: Mapping[str, Any], life: timedelta
 ) -> Prepared:
     now = services.now()
     message_id = f"{intent.id}.{int(now.timestamp())}"
@@ -57,7 +67,7 @@ def _prepared(
     to = f"{user.email.rpartition('@')[0]}@{user.address_key.rpartition('@')[2]}"
     values = {"email": user.email, **values}
     try:
-        message = services.templates.compose(intent.kind, to, values, message_id, now)
+        message = services.templates.compose(template, to, values, message_id, now)
     except ValueError as error:
         raise MailRefused("the message cannot be written: a header would not be valid") from error
     return Prepared(message, now + life)

@@ -26,14 +26,14 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         if kept is None or user is None or user.epoch != kept.epoch:
             raise InvalidToken
         password_hash = await hash_new_password(services, new_password, user.email, "new_password")
-        changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash)
-        if changed is None:
-            raise InvalidToken
+        async with services.mail_with("password_changed", user.address_key, after_epoch=kept.epoch):
+            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash)
+            if changed is None:
+                raise InvalidToken
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
     with suppress(StoreUnavailable):
         await services.store.sessions.end_epochs_before(user.id, changed.epoch)
         await services.store.codes.drop_epochs_before(user.id, changed.epoch)
-    await services.post("password_changed", user.address_key)
     services.announce(PasswordReset(user_id=user.id, network=network))
 
 

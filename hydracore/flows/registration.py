@@ -22,17 +22,20 @@ async def register(services: Services, email: str, password: str, network: str) 
     await services.limiter.spend(network, Spend("register_network", (network,)))
     await services.registry.before_register(address.email, network)
     user = await _new_user(services, address, password)
-    created = await services.store.users.add(user)
     if not services.settings.registration.reveal_existing:
-        await services.post("verify_email" if created else "account_exists", address.key)
-        if created:
-            services.announce(Registered(user_id=user.id, network=network))
+        async with services.mail_with("registration", address.key):
+            if await services.store.users.add(user):
+                services.announce(Registered(user_id=user.id, network=network))
         return None
-    if not created:
-        raise EmailTaken
+    await _add(services, user)
     services.announce(Registered(user_id=user.id, network=network))
-    await services.post("verify_email", address.key)
     return await start_session(services, user, network)
+
+
+async def _add(services: Services, user: User) -> None:
+    async with services.mail_with("verify_email", user.address_key):
+        if not await services.store.users.add(user):
+            raise EmailTaken
 
 
 async def _new_user(services: Services, address: Address, password: str, *, verified: bool = False) -> User:
@@ -53,9 +56,6 @@ async def create_user(services: Services, email: str, password: str, *, verified
     """
     address = parse_address(email)
     user = await _new_user(services, address, password, verified=verified)
-    if not await services.store.users.add(user):
-        raise EmailTaken
+    await _add(services, user)  # The mail worker drops the intent if the address is proven already.
     services.announce(Registered(user_id=user.id))
-    if not verified:
-        await services.post("verify_email", address.key)
     return user

@@ -1,11 +1,13 @@
 """What flows work with: wired once by the core."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from hydracore.chance import Now, Token
 from hydracore.config import Config
-from hydracore.errors import StoreUnavailable
+from hydracore.errors import HydraError, StoreUnavailable, Unavailable
 from hydracore.events import Event
 from hydracore.keys import Keys
 from hydracore.limits import Limiter
@@ -16,6 +18,9 @@ from hydracore.registry import Registry
 from hydracore.secret import ServerSecret
 from hydracore.store import Store
 from hydracore.tokens import AccessTokens, RefreshTokens
+
+# Longer than a write may take, shorter than anyone waits for a mail.
+_HOLD = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,32 @@ class Services:
     def address_digest(self, address_key: str) -> str:
         """Stands for an address where the address itself must not: in events and counters."""
         return self.secret.mac("address", address_key)[:22]
+
+    @asynccontextmanager
+    async def mail_with(self, kind: MailKind, address_key: str, *, after_epoch: int = -1) -> AsyncIterator[None]:
+        """Mail that belongs to a write: put in before it, due when it is done.
+
+        So whatever fails in between, no write is without its mail: when the outcome is unknown the
+        intent comes due by itself, and is looked at again when it is sent. When the write is refused, it is
+        taken back.
+        """
+        now = self.now()
+        intent = MailIntent(
+            self.token(12), kind, address_key, created_at=now, due_at=now + _HOLD, after_epoch=after_epoch
+        )
+        if not await self.store.outbox.add(intent):
+            raise StoreUnavailable
+        try:
+            yield
+        except Unavailable:
+            raise
+        except HydraError:
+            with suppress(StoreUnavailable):
+                await self.store.outbox.withdraw(intent)
+            raise
+        with suppress(StoreUnavailable):
+            await self.store.outbox.hasten(intent, self.now())
+        self.wake_mail()
 
     async def post(self, kind: MailKind, address_key: str) -> None:
         """Put an intent into the outbox: the same work for every address. Durable when it returns."""

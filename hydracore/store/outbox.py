@@ -49,6 +49,14 @@ class Outbox:
         """Give a lease back unused: the attempt does not count."""
         await self._intents.change(_held(intent), {"$set": {**_FREE, "due_at": now}, "$inc": {"attempts": -1}})
 
+    async def hasten(self, intent: MailIntent, now: datetime) -> None:
+        """Make due now what was put in for later."""
+        await self._intents.change({"_id": intent.id, **_FREE}, {"$set": {"due_at": now}})
+
+    async def withdraw(self, intent: MailIntent) -> None:
+        """Take back what nobody has leased yet."""
+        await self._intents.drop({"_id": intent.id, **_FREE})
+
     async def list(self, limit: int) -> list[MailIntent]:
         """Dead letters first, then what waits, the most pressing first."""
         return await self._intents.many({}, [("dead", -1), ("due_at", 1)], limit)

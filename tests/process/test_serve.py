@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from processes import LOGIN, PASSWORD, StartServer, gone, own, until
+from pymongo import MongoClient
 from support import SECRET
 
 
@@ -384,6 +385,47 @@ def _status(server: Any) -> int:
         return int(server.ask("GET", "/health/ready")[0])
     except (OSError, IndexError):
         return 0
+
+
+def test_malformed_headers_are_not_quoted(start: StartServer) -> None:
+    """A header that cannot be read is not written to the log with what it holds."""
+    server = start(HYDRACORE_LOG__LEVEL="debug")
+    for header in (b"Authorization: Bearer SECRETTOKEN\x01", b"Cookie: hydracore_refresh=SECRETTOKEN\x00"):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+            client.recv(1000)
+    assert server.stop() == 0
+    assert "Malformed HTTP message" in server.log.read_text()
+    assert "SECRETTOKEN" not in server.log.read_text()
+
+
+def test_as_starters_leave_signals(start: StartServer) -> None:
+    """Started with SIGCHLD and SIGHUP ignored, as by nohup, it still replaces workers, and outlives its terminal."""
+    code = "import os, signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGCHLD, signal.SIGHUP)]; "
+    server = start(python=["-c", code + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"])
+    [worker] = server.children()["worker"]
+    os.kill(worker, signal.SIGKILL)
+    assert until(lambda: bool(server.children()["worker"]) and server.children()["worker"] != [worker])
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert until(lambda: _status(server) == 200)
+    assert server.stop() == 0
+
+
+def test_an_index_that_cannot_be_made(start: StartServer, mongod_uri: str) -> None:
+    """Documents that break a unique index, or an index with other options, end it with 2 and the remedy."""
+    for number, said in enumerate(["users.address_key_1", "sessions.expires_at_1"]):
+        name = f"indexes_{number}"
+        with MongoClient(mongod_uri) as client:
+            client.drop_database(name)
+            if number:
+                client[name]["sessions"].create_index([("expires_at", 1)], name="expires_at_1", expireAfterSeconds=5)
+            else:
+                client[name]["users"].insert_many([{"address_key": "same"}, {"address_key": "same"}])
+        server = start(folder=name, wait=False, **own(mongod_uri, name))
+        assert server.process.wait(20) == 2
+        assert said in server.log.read_text()
+        assert "Traceback" not in server.log.read_text()
 
 
 def test_small(start: StartServer) -> None:

@@ -106,6 +106,10 @@ FOREIGN = [
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
     {"Origin": "http://127.0.0.1.evil.example"},
+    {"Origin": "http://["},
+    {"Origin": "https://["},
+    {"Origin": "://"},
+    {"Origin": "\u00e9"},
 ]
 
 

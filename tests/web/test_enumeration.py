@@ -48,14 +48,19 @@ async def test_the_same_answer(site: Site, call: str) -> None:
 
 
 async def test_the_same_register_answer(open_site: OpenSite) -> None:
-    """With registration.reveal_existing off, register too; the owner gets a mail, and no cookie is set."""
+    """With registration.reveal_existing off, register too, and signing in right after it tells nothing: the
+    owner gets a mail, no cookie is set, and the first sign-in is the proof of the address."""
     site = await open_site(registration={"reveal_existing": False})
-    answers = [await site.post("register", {"email": email, "password": PASSWORD}) for email in (KNOWN, KNOWN)]
-    assert seen(answers[0]) == seen(answers[1])
+    body = {"email": KNOWN, "password": PASSWORD}
+    answers = [await site.post("register", body) for _ in range(2)]
+    refused(await site.post("login", body), 401, "invalid_credentials")
+    assert (await site.post("verify-email", {"email": KNOWN, "code": await site.box.code(KNOWN, 2)})).code == 200
+    answers.append(await site.post("register", body))
+    assert seen(answers[0]) == seen(answers[1]) == seen(answers[2])
     assert answers[0].code == 202
     assert "Set-Cookie" not in answers[0].headers
-    await site.box.code(KNOWN)
     assert "You have an account already" in await site.box.letter(KNOWN, about="already")
+    assert (await site.post("login", body)).code == 200
 
 
 @pytest.mark.parametrize("call", CALLS)
