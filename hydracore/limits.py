@@ -6,7 +6,7 @@ parallel attempts cannot pass together. Keys are keyed digests: the counters nam
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,8 @@ log = logger("hydracore.limits")
 _BACKEND_DEADLINE = 1.0
 _OUTAGE_PAUSE = 5.0
 _MOST_WAITING = 64
+# Attempts of one network that are judged at once, right ones included: the hashing pool is for everyone.
+_SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class CountingLimiter:
 
     @asynccontextmanager
     async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[None]:
-        async with self._turn(hits[0]):
+        async with self._turn_of(hits[0]), self._turn(f"network:{network}", _SIDE_BY_SIDE):
             await self.spend(network, *hits)
             try:
                 yield
@@ -132,17 +134,16 @@ class CountingLimiter:
     def _key(self, hit: Spend) -> str:
         return f"{hit.rule}:{self._secret.mac('limits', hit.rule, *hit.who)[:32]}"
 
-    @asynccontextmanager
-    async def _turn(self, hit: Spend) -> AsyncIterator[None]:
+    def _turn_of(self, hit: Spend) -> AbstractAsyncContextManager[None]:
         """Let no more attempts in flight than the rule allows failures, so that many right
         passwords at once wait a moment for one another instead of being counted as wrong ones."""
         rule = self._rules.get(hit.rule)
-        if rule is None:
-            yield
-            return
-        key = self._key(hit)
-        gate = self._gates.setdefault(key, _Gate(rule.most))
-        if gate.users >= rule.most + _MOST_WAITING:
+        return nullcontext() if rule is None else self._turn(self._key(hit), rule.most)
+
+    @asynccontextmanager
+    async def _turn(self, key: str, slots: int) -> AsyncIterator[None]:
+        gate = self._gates.setdefault(key, _Gate(slots))
+        if gate.users >= slots + _MOST_WAITING:
             raise TooManyRequests(1)
         gate.users += 1
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from processes import Server, StartServer
 from support import SECRET, Clock, MailBox, OpenSite, Site, alone, enter
+from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
@@ -32,6 +33,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller's shell configures is not the tests' business."""
     for name in [name for name in os.environ if name.startswith("HYDRACORE_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def many_connections() -> None:
+    """Tornado's client opens ten at a time unless told otherwise."""
+    AsyncHTTPClient.configure(None, max_clients=250)
 
 
 KNOWN_LOGS = ("password.profile is testing", "store.driver is memory")

@@ -212,3 +212,26 @@ async def test_two_nodes_share_their_limits(open_site: OpenSite) -> None:
     two = await open_site(keep=True, limits={"enabled": True})
     answers = await asyncio.gather(*(site.post("login", WRONG) for site in (one, two) * 10))
     assert Counter(answer.code for answer in answers) == {401: 5, 429: 15}
+
+
+async def test_one_network_does_not_take_the_pool(open_site: OpenSite) -> None:
+    """While one network signs in to many accounts as fast as it can, rightly even, others still get their turn."""
+    site = await open_site(
+        limits={"enabled": True, "register_network": "off"},
+        server={"trusted_proxies": ["127.0.0.1"]},
+        password={"profile": "standard", "hash_threads": 1, "hash_queue": 20},
+    )
+    for number in range(10):
+        await site.register(f"user{number}@example.com")
+    flood = [
+        site.post("login", {"email": f"user{number % 10}@example.com", "password": PASSWORD}, **via("203.0.113.9"))
+        for number in range(60)
+    ]
+
+    async def owner() -> int:
+        await asyncio.sleep(0.1)
+        return (await site.post("login", {**RIGHT, "email": "user3@example.com"}, **via("198.51.100.7"))).code
+
+    answers = await asyncio.gather(owner(), owner(), owner(), *flood)
+    assert list(answers[:3]) == [200, 200, 200]
+    assert {answer.code for answer in answers[3:]} == {200}

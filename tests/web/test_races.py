@@ -5,15 +5,8 @@ from collections import Counter
 
 import pytest
 from support import PASSWORD, OpenSite, Site, refused, tokens
-from tornado.httpclient import AsyncHTTPClient
 
 EMAIL = "ada@example.com"
-
-
-@pytest.fixture(autouse=True)
-def many_connections() -> None:
-    """Tornado's client opens ten at a time unless told otherwise."""
-    AsyncHTTPClient.configure(None, max_clients=250)
 
 
 async def test_parallel_refreshes_have_one_successor(site: Site) -> None:
