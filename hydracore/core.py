@@ -3,9 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -29,7 +27,7 @@ from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
 from hydracore.registry import Registry
-from hydracore.secret import ServerSecret
+from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
 from hydracore.tokens import AccessTokens, RefreshTokens
@@ -321,33 +319,4 @@ def server_secret(config: Config, token: Token) -> str:
         return config.secret
     if not config.embedded:
         return token(32)  # store.driver is memory: nothing outlives this process.
-    file = config.data_dir / "secret"
-    try:
-        _write_once(file, token(32))
-        secret = file.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"The server secret in {file} cannot be read or written: {error}.") from error
-    if len(secret) < 32:
-        raise StartupError(
-            f"The server secret in {file} is not whole. Restore it from a backup: without it nobody stays signed in, "
-            "and the signing keys in the database cannot be opened."
-        )
-    return secret
-
-
-def _write_once(file: Path, text: str) -> None:
-    """Create ``file`` whole or not at all, unless it is there; of two at once, one wins."""
-    if file.exists():
-        return
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    try:
-        with suppress(FileExistsError):
-            os.link(draft, file)
-    finally:
-        draft.unlink()
+    return kept_secret(config.data_dir / "secret", token)

@@ -4,14 +4,20 @@ for one purpose is ever valid for another."""
 import hmac
 import os
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from hydracore.chance import Token
+from hydracore.errors import StartupError
+
 _NONCE_BYTES = 12
+_SHORTEST = 32
 
 
 class CannotOpen(Exception):
@@ -58,3 +64,36 @@ class ServerSecret:
 def same(left: str, right: str) -> bool:
     """Compare in constant time; any text, not only ASCII."""
     return hmac.compare_digest(left.encode("utf-8", "replace"), right.encode("utf-8", "replace"))
+
+
+def kept_secret(file: Path, token: Token) -> str:
+    """The secret in ``file``, made there at the first start. Raises :class:`StartupError`."""
+    try:
+        _write_once(file, token(32))
+        secret = file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"The server secret in {file} cannot be read or written: {error}.") from error
+    if len(secret) < _SHORTEST:
+        raise StartupError(
+            f"The server secret in {file} is not whole. Restore it from a backup: without it nobody stays signed in, "
+            "and the signing keys in the database cannot be opened."
+        )
+    return secret
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Create ``file`` whole or not at all, unless it is there; of two at once, one wins."""
+    if file.exists():
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink()
