@@ -47,6 +47,7 @@ _BUFFER = 1024 * 1024
 _ANY_BODY = 1 << 50
 _GRACE = 5
 _IDLE = 0.1
+_OTHER_FILES = 128  # The database's connections, mail's, logs.
 _LONGEST_PAUSE = 10.0
 _YOUNG = 10.0
 
@@ -229,15 +230,24 @@ class _Stopping:
 
 
 class _Server(HTTPServer):
-    """Knows its connections, so that it can close those that nothing happens on."""
+    """Knows its connections, so that it can close those that nothing happens on, and take no more than it can."""
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         self.streams: WeakSet[IOStream] = WeakSet()
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES
         super().initialize(*args, **kwargs)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        if len(self.streams) >= self._most and self._full():
+            # Out of descriptors accept() fails at once, again and again, and the loop does nothing else.
+            stream.close()
+            return
         self.streams.add(stream)
         super().handle_stream(stream, address)
+
+    def _full(self) -> bool:
+        self.streams = WeakSet(stream for stream in self.streams if not stream.closed())
+        return len(self.streams) >= self._most
 
     async def close_idle(self, hydra: HydraCore) -> None:
         """Close, until cancelled, every connection that no request of is being answered."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -409,6 +409,25 @@ def test_as_starters_leave_signals(start: StartServer) -> None:
     server.process.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     assert until(lambda: _status(server) == 200)
+    assert server.stop() == 0
+
+
+def test_more_connections_than_files(start: StartServer) -> None:
+    """More connections than there are descriptors: those beyond are closed, the log stays quiet, others are served."""
+    code = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
+    server = start(python=["-c", code + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"])
+    port = server.port
+    with ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
+        time.sleep(0.5)
+        closed = 0
+        for connection in idle:
+            connection.setblocking(False)
+            with suppress(BlockingIOError):
+                closed += connection.recv(1) == b""
+        assert 60 <= closed <= 100
+    assert until(lambda: _status(server) == 200)
+    assert "Too many open files" not in server.log.read_text()
     assert server.stop() == 0
 
 
