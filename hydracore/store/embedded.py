@@ -227,7 +227,8 @@ def _mongod() -> str:
             continue
         if tried.returncode == 0:
             return path
-        problems.append(f"{path} ended with {_ending(tried.returncode, tried.stderr.strip()[:500])}.")
+        hint = " On Debian and Ubuntu: apt install libcurl4." if "libcurl" in tried.stderr else ""
+        problems.append(f"{path} ended with {_ending(tried.returncode, tried.stderr.strip()[:500])}.{hint}")
     problem = " ".join(problems) or "There is no mongod on this machine for the embedded database."
     raise EmbeddedError(f"{problem} {_REMEDY}")
 
