@@ -1,5 +1,6 @@
 """404, 405, 413, 415, 500, 503: one shape, in every host."""
 
+import asyncio
 import json
 
 import pytest
@@ -111,3 +112,31 @@ async def test_request_ids_from_trusted_proxies(open_site: OpenSite, site: Site)
     assert (await behind.ask("GET", "/health/live", X_Request_Id="abc-1")).headers["X-Request-Id"] == "abc-1"
     assert (await behind.ask("GET", "/health/live", X_Request_Id="a b<>")).headers["X-Request-Id"] != "a b<>"
     assert (await site.ask("GET", "/health/live", X_Request_Id="abc-1")).headers["X-Request-Id"] != "abc-1"
+
+
+async def test_no_key_is_no_key_set(site: Site, expected_logs: list[str]) -> None:
+    """While there is no key, the key set is 503 and not an empty one that caches would keep."""
+    expected_logs.append("unavailable")
+    keys = site.hydra.services.keys
+    ring, keys._ring = keys._ring, ()
+    answer = await site.ask("GET", "/.well-known/jwks.json")
+    refused(answer, 503, "keys_unavailable")
+    assert answer.headers["Cache-Control"] == "no-store"
+    keys._ring = ring
+
+
+async def test_readiness_is_asked_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask at once whether it is ready, the database is asked once."""
+    asked = 0
+    really = site.hydra._store.not_ready
+
+    async def counted() -> str:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.1)
+        return await really()
+
+    monkeypatch.setattr(site.hydra._store, "not_ready", counted)
+    answers = await asyncio.gather(*(site.ask("GET", "/health/ready") for _ in range(50)))
+    assert {answer.code for answer in answers} == {200}
+    assert asked == 1
