@@ -22,7 +22,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     configure("debug", "json", stream)
     root.handlers += handlers
     monkeypatch.setattr(root, "level", root.level)
-    yield stream  # type: ignore[misc]
+    yield stream
     root.handlers, root.level = handlers, level
     for name in ("tornado.access", "pymongo", "asyncio", "aiosmtplib"):
         logging.getLogger(name).disabled = False
@@ -112,5 +112,5 @@ async def test_listeners_harm_nobody(open_site: OpenSite, expected_logs: list[st
             await asyncio.sleep(60)
 
     site = await open_site(plugins={"timeout": 1})
-    site.hydra.registry._register("bad", Bad(None))  # type: ignore[arg-type]
+    site.hydra.registry._register("bad", Bad(None))
     await asyncio.wait_for(site.register(), 0.9)

@@ -83,7 +83,7 @@ class WrongRecord(Plain):
 class SameName(Plain):
     @hookimpl
     def hydracore_register_limit_backends(self) -> list[LimitBackend]:
-        return [LimitBackend("memory", None)]  # type: ignore[arg-type]
+        return [LimitBackend("memory", None)]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ async def test_late_and_broken_plugins(open_site: OpenSite, expected_logs: list[
     """A before_ hook that is late or fails refuses with 503, and the log names the plugin."""
     expected_logs += ["plugin failed", "unavailable"]
     site = await open_site(plugins={"timeout": 1})
-    site.hydra.registry._register("slow", Slow(None))  # type: ignore[arg-type]
+    site.hydra.registry._register("slow", Slow(None))
     for who, status, code in (
         ("slow", 503, "unavailable"),
         ("broken", 503, "unavailable"),

@@ -122,7 +122,7 @@ async def test_floods_of_invented_kids(site: Site) -> None:
         loads += 1
         await load()
 
-    keys.load = counted  # type: ignore[method-assign]
+    keys.load = counted
     header = {"typ": "at+jwt", "kid": "invented"}
     forged = jwt.encode({"sub": "x"}, "k" * 32, algorithm="HS256", headers=header)
     for _ in range(20):

@@ -1,5 +1,7 @@
 """A new account."""
 
+from contextlib import nullcontext
+
 from hydracore.addresses import parse_address
 from hydracore.errors import EmailTaken
 from hydracore.events import Registered
@@ -33,7 +35,8 @@ async def register(services: Services, email: str, password: str, network: str) 
 
 
 async def _add(services: Services, user: User) -> None:
-    async with services.mail_with("verify_email", user.address_key):
+    mail = nullcontext() if user.email_verified else services.mail_with("verify_email", user.address_key)
+    async with mail:
         if not await services.store.users.add(user):
             raise EmailTaken
 
@@ -56,6 +59,6 @@ async def create_user(services: Services, email: str, password: str, *, verified
     """
     address = parse_address(email)
     user = await _new_user(services, address, password, verified=verified)
-    await _add(services, user)  # The mail worker drops the intent if the address is proven already.
+    await _add(services, user)
     services.announce(Registered(user_id=user.id))
     return user

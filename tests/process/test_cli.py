@@ -91,6 +91,9 @@ def test_mail_is_left_to_the_server(run: Run, start: StartServer) -> None:
     assert run("users", "create", "ada@example.com", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 0
     [waiting] = json.loads(run("mail", "list", "--json")[1])
     assert (waiting["kind"], waiting["state"], waiting["attempts"]) == ("verify_email", "waiting", 0)
+    verified = ("users", "create", "eve@example.com", "--password-stdin", "--verified")
+    assert run(*verified, stdin=f"{PASSWORD}\n")[0] == 0
+    assert len(json.loads(run("mail", "list", "--json")[1])) == 1  # There is nothing to prove for her.
     server = start()
     assert len(server.code()) == 6
     assert until(lambda: json.loads(run("mail", "list", "--json")[1]) == [])

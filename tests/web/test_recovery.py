@@ -181,9 +181,9 @@ async def test_old_hashes_are_renewed(open_site: OpenSite) -> None:
     weak = await open_site()
     await weak.register()
     strong = await open_site(keep=True, password={"profile": "standard"})
-    before = (await strong.hydra.services.store.users.by_address(EMAIL)).password_hash  # type: ignore[union-attr]
+    before = (await strong.hydra.services.store.users.by_address(EMAIL)).password_hash
     for _ in range(2):
         tokens(await strong.post("login", {"email": EMAIL, "password": PASSWORD}))
-    after = (await strong.hydra.services.store.users.by_address(EMAIL)).password_hash  # type: ignore[union-attr]
+    after = (await strong.hydra.services.store.users.by_address(EMAIL)).password_hash
     assert "m=8," in before
     assert "m=19456,t=2,p=1" in after
