@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: serve test check install clean
+.PHONY: serve test check bench docs install clean
 
 serve: install
 	@exec $(BIN)/hydracore serve
@@ -19,6 +19,12 @@ check: install
 	$(BIN)/mypy
 	$(MAKE) test
 
+bench: install
+	$(BIN)/python bench/listeners.py
+
+docs: install
+	$(BIN)/python docs/generate.py
+
 install: $(STAMP)
 
 $(STAMP): setup.py .ci/constraints.txt
@@ -26,7 +32,7 @@ $(STAMP): setup.py .ci/constraints.txt
 		echo "HydraCore needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "The virtual environment could not be made. On Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,memory,motor,resend,test]'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,memory,motor,redis,resend,strength,test]'
 	@touch $@
 
 clean:

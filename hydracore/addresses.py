@@ -24,3 +24,9 @@ def parse_address(text: str) -> Address:
     domain = (parsed.ascii_domain or parsed.domain).lower()
     local = unicodedata.normalize("NFKC", parsed.local_part).casefold()
     return Address(parsed.normalized, f"{unicodedata.normalize('NFKC', local)}@{domain}")
+
+
+def deliverable(address: Address) -> str:
+    """The address as mail's headers take it: the domain as the key has it, in ASCII, so that only a local part
+    beyond that needs more than plain SMTP."""
+    return f"{address.email.rpartition('@')[0]}@{address.key.rpartition('@')[2]}"

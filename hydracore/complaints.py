@@ -38,6 +38,10 @@ def complaints(
             for key in sorted(set(cast(Any, error.instance)) - set(known)):
                 near = _nearest((*path, key), known, schema, at)
                 yield f"{_where((*path, key), sources)}: there is no such key{near}"
+        elif error.validator == "required":
+            rule: Any = error.validator_value
+            absent = [".".join((*path, key)) for key in rule if key not in cast(Any, error.instance)]
+            yield f"{absent[0]}: is needed and has no default"
         else:
             yield f"{_where(path, sources)}: {_rule_in_words(error)}"
 
@@ -93,6 +97,8 @@ def _rule_in_words(error: ValidationError) -> str:
             return f"must have at least {rule} characters"
         case "maxLength":
             return f"must have at most {rule} characters"
+        case "minItems":
+            return f"must name at least {rule}"
         case "uniqueItems":
             return f"must not name a thing twice, as {got} does"
         case "anyOf":

@@ -5,7 +5,6 @@ The schema is where every key, its type, rule and default live; the classes here
 
 import json
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -15,18 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hydracore.complaints import KeyPath, complaints, message
-from hydracore.errors import StartupError
-
-PREFIX = "HYDRACORE_"
-_NOT_KEYS = {"HYDRACORE_CONFIG"}
-
-
-class ConfigError(StartupError):
-    """The configuration is wrong: which file or variable, which key, which rule, and what was near."""
-
-
-class FromEnvironment(str):
-    """Text of a variable whose type only a plugin's schema can tell."""
+from hydracore.errors import ConfigError
+from hydracore.sources import PREFIX, FromEnvironment, coerce, from_environment, merge, read, secret_file
 
 
 @dataclass(frozen=True)
@@ -40,6 +29,7 @@ class Server:
     idle_timeout: int
     body_timeout: int
     drain_timeout: int
+    stall_timeout: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,11 @@ class Tokens:
     idle_ttl: int
     session_ttl: int
     key_lead: int
+
+
+@dataclass(frozen=True)
+class Login:
+    authenticators: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +85,7 @@ class Mail:
     transport: str
     sender: str
     product: str
+    language: str
     reset_url: str
     timeout: int
     max_attempts: int
@@ -121,6 +117,7 @@ class Log:
 @dataclass(frozen=True)
 class Plugins:
     enabled: tuple[str, ...]
+    dir: str
     timeout: int
     sections: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
@@ -135,6 +132,7 @@ class Config:
     server: Server
     store: Store
     tokens: Tokens
+    login: Login
     registration: Registration
     password: Password
     cookies: Cookies
@@ -187,11 +185,11 @@ def load(
     sources: dict[KeyPath, str] = {}
     values: dict[str, Any] = {}
     if file is not None:
-        _merge(values, _read(file), sources, str(file))
-    variables = _from_environment(environment, schema, sources)
-    _merge(values, variables, {}, "")
+        merge(values, read(file), sources, str(file))
+    variables = from_environment(environment, schema, sources)
+    merge(values, variables, {}, "")
     if overrides:
-        _merge(values, overrides, sources, "argument")
+        merge(values, overrides, sources, "argument")
     problems = list(complaints(values, schema, sources))
     if problems:
         raise ConfigError(message(problems))
@@ -218,9 +216,9 @@ def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any
         if isinstance(value, FromEnvironment):
             variable, text = PREFIX + "__".join((*where, key)).upper(), str(value)
             if key not in known and key.endswith("_file"):
-                key, text = key.removesuffix("_file"), _secret_file(variable, text)
+                key, text = key.removesuffix("_file"), secret_file(variable, text)
             sources[*where, key] = variable
-            typed[key] = _coerce(text, known.get(key, {}))
+            typed[key] = coerce(text, known.get(key, {}))
         else:
             typed.setdefault(key, value)
     problems = list(complaints(typed, {"type": "object", "additionalProperties": False, **schema}, sources, where))
@@ -238,83 +236,6 @@ def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[
         elif key not in complete and "default" in rule:
             complete[key] = rule["default"]
     return complete
-
-
-# -- reading ---------------------------------------------------------------------------------------
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file {file} is not valid TOML: {error}.") from error
-
-
-def _from_environment(
-    environment: Mapping[str, str], schema: Mapping[str, Any], sources: dict[KeyPath, str]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for variable in sorted(environment):
-        if not variable.startswith(PREFIX) or variable in _NOT_KEYS:
-            continue
-        text, path = environment[variable], _key_of(variable)
-        rule = _rule(schema, path)
-        of_plugin = rule is None and path[0] == "plugins" and len(path) == 3
-        if rule is None and variable.endswith("_FILE") and not of_plugin:
-            path = _key_of(variable.removesuffix("_FILE"))
-            rule, text = _rule(schema, path), _secret_file(variable, text)
-        sources[path] = variable
-        target = values
-        for part in path[:-1]:
-            target = target.setdefault(part, {})
-            if not isinstance(target, dict):
-                raise ConfigError(f"{variable} contradicts another variable of the same section.")
-        target[path[-1]] = FromEnvironment(text) if of_plugin else _coerce(text, rule or {})
-    return values
-
-
-def _key_of(variable: str) -> KeyPath:
-    return tuple(variable.removeprefix(PREFIX).lower().split("__"))
-
-
-def _rule(schema: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any] | None:
-    rule: Mapping[str, Any] | None = schema
-    for part in path:
-        rule = (rule or {}).get("properties", {}).get(part)
-    return rule
-
-
-def _secret_file(variable: str, file: str) -> str:
-    try:
-        return Path(file).read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable} names the file {file}, which cannot be read: {error}.") from error
-
-
-def _coerce(text: str, rule: Mapping[str, Any]) -> Any:
-    """The text of a variable as the type of its key; what is no such thing stays text, for the schema to refuse."""
-    if rule.get("type") in ("integer", "number", "boolean", "array"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return str(text)
-    return str(text)
-
-
-def _merge(
-    into: dict[str, Any], values: Mapping[str, Any], sources: dict[KeyPath, str], source: str, at: KeyPath = ()
-) -> None:
-    for key, value in values.items():
-        path = (*at, key)
-        if isinstance(value, Mapping) and isinstance(into.get(key, {}), dict):
-            into[key] = dict(into.get(key, {}))
-            _merge(into[key], value, sources, source, path)
-        else:
-            into[key] = value
-        if source:
-            sources[path] = source
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -378,11 +299,12 @@ def _build(values: dict[str, Any]) -> Config:
         ),
         store=Store(**values["store"]),
         tokens=Tokens(**values["tokens"]),
+        login=Login(tuple(values["login"]["authenticators"])),
         registration=Registration(**values["registration"]),
         password=Password(**values["password"]),
         cookies=Cookies(**values["cookies"]),
         mail=Mail(**values["mail"]),
         limits=Limits(**values["limits"]),
         log=Log(**values["log"]),
-        plugins=Plugins(tuple(plugins["enabled"]), plugins["timeout"], sections),
+        plugins=Plugins(tuple(plugins["enabled"]), plugins["dir"], plugins["timeout"], sections),
     )

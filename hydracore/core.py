@@ -11,18 +11,21 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import Application
 
+from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
 from hydracore.chance import token as real_token
 from hydracore.config import Config, load
 from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.events import KeyRotated
+from hydracore.flows.lent import Lent
 from hydracore.flows.messages import prepare
 from hydracore.flows.services import Services
 from hydracore.keys import Keys
+from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
 from hydracore.logs import logger
-from hydracore.mail import MailWorker, Templates
+from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
@@ -83,10 +86,21 @@ class HydraCore:
         self._token = token
         self._mongod: Mongod | None = None
         self._tending: asyncio.Task[None] | None = None
+        self._services: Services | None = None
         self._problem = "starting"
         self._asking: asyncio.Task[str] | None = None
         self._asked_at = 0.0
-        self.registry = Registry(self.config, now=now, database=self._collection, extra=plugins)
+        self.registry = Registry(
+            self.config, now=now, token=token, surroundings=Lent(lambda: self._services), extra=plugins
+        )
+        self._templates = Templates(
+            self.config.mail.sender,
+            self.config.mail.product,
+            language=self.config.mail.language,
+            folders=self.registry.template_folders,
+        )
+        self._calls = routes.plugin_calls(self.registry)
+        self._schemas = own_schemas(self.registry.members.values())
         self._store = Store(
             driver=self.config.store.driver,
             database=self.config.store.database,
@@ -123,7 +137,7 @@ class HydraCore:
             await asyncio.wait({self._tending}, timeout=0.1)
         if self._asking is not None:
             self._asking.cancel()
-        await self.registry.settle()
+        await self.registry.close()
         self.services.passwords.close()
         await self._close()
 
@@ -150,7 +164,7 @@ class HydraCore:
             lead=config.tokens.key_lead,
             now=self._now,
         )
-        self.services = Services(
+        self._services = Services(
             settings=config,
             secret=secret,
             store=self._store,
@@ -166,7 +180,7 @@ class HydraCore:
             ),
             refresh=RefreshTokens(secret),
             limiter=self._limiter(secret),
-            templates=Templates(config.mail.sender, config.mail.product),
+            templates=self._templates,
             registry=self.registry,
             wake_mail=lambda: self._mail.wake(),
             now=self._now,
@@ -185,7 +199,8 @@ class HydraCore:
         )
         self._web = Web(
             services=self.services,
-            schemas=own_schemas(),
+            schemas=self._schemas,
+            plugins=self._calls,
             proxies=Proxies(config.server.trusted_proxies),
             cookies=Cookies(config),
             origins=(config.origin, *config.server.allowed_origins),
@@ -275,6 +290,17 @@ class HydraCore:
         return await asyncio.shield(self._asking)
 
     @property
+    def services(self) -> Services:
+        """What flows work with, once it is open."""
+        if self._services is None:
+            raise StoreUnavailable
+        return self._services
+
+    def plugin_times(self) -> Mapping[tuple[str, str], Spent]:
+        """What each plugin's part in each hook has cost this process, by (plugin, hook)."""
+        return self.registry.calls.spent
+
+    @property
     def in_flight(self) -> list[HTTPServerRequest]:
         """Requests that are being answered."""
         return [endpoint.request for endpoint in self._web.in_flight]
@@ -290,9 +316,6 @@ class HydraCore:
         while self.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
             await asyncio.sleep(0.02)
         await mail
-
-    def _collection(self, name: str) -> object:
-        return self._store.collection(name)
 
 
 def _passwords(config: Config) -> Passwords:

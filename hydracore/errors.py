@@ -11,7 +11,10 @@ HydraError                      status  code
 ├── Forbidden                    403    forbidden
 │   ├── EmailNotVerified         403    email_not_verified
 │   ├── CrossOriginRefused       403    cross_origin
-│   └── RegistrationRefused      403    registration_refused
+│   ├── RegistrationRefused      403    registration_refused
+│   ├── LoginRefused             403    login_refused
+│   ├── TokenRefused             403    token_refused
+│   └── ResetRefused             403    reset_refused
 ├── NotFound                     404    not_found
 ├── MethodNotAllowed             405    method_not_allowed
 ├── EmailTaken                   409    email_taken
@@ -28,6 +31,8 @@ MailFailed          a transport could not hand a message over
 ├── MailDeferred    it may work later
 └── MailRefused     it never will
 StartupError        for the operator: one message, before anything runs; exit code 2
+├── ConfigError         it is the configuration's
+└── PluginError         it is a plugin's; ``plugin`` is its name
 
 ``detail`` is public. Causes travel as ``__cause__`` and stay in the process.
 """
@@ -143,6 +148,28 @@ class RegistrationRefused(Forbidden):
     detail = "Registration is not open to this address."
 
 
+class LoginRefused(Forbidden):
+    """Raised by ``hydracore_before_login`` and by authenticators; its sentence is shown to someone who has proven
+    who they are."""
+
+    code = "login_refused"
+    detail = "You may not sign in here."
+
+
+class TokenRefused(Forbidden):
+    """Raised by ``hydracore_before_issue_token``; its sentence is shown to the client."""
+
+    code = "token_refused"
+    detail = "You may not go on here."
+
+
+class ResetRefused(Forbidden):
+    """Raised by ``hydracore_before_reset_password``; its sentence is shown to whoever has the mailed token."""
+
+    code = "reset_refused"
+    detail = "The password of this account may not be set here."
+
+
 class NotFound(HydraError):
     status = 404
     code = "not_found"
@@ -243,3 +270,15 @@ class MailRefused(MailFailed):
 
 class StartupError(Exception):
     """One message for the operator: what is wrong, where, and the remedy."""
+
+
+class ConfigError(StartupError):
+    """The configuration is wrong: which file or variable, which key, which rule, and what was near."""
+
+
+class PluginError(StartupError):
+    """What a plugin brings does not fit. ``plugin`` is its name."""
+
+    def __init__(self, plugin: str, message: str) -> None:
+        self.plugin = plugin
+        super().__init__(message)

@@ -1,13 +1,19 @@
 """What happens, as values that ``hydracore_on_event`` receives. No event holds a secret."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened. ``network`` is the client's, "" where none was involved."""
+    """Something that happened. ``network`` is the client's, "" where none was involved. ``id`` (its own) and ``at``
+    (when, in UTC) are set when it is announced."""
 
     network: str = ""
+    id: str = ""
+    at: datetime = _NEVER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,10 @@ class Registered(UserEvent):
     """An account was created."""
 
 
+class UserProvisioned(UserEvent):
+    """An account was made, or taken over, for someone whom an authenticator vouched for."""
+
+
 class EmailVerified(UserEvent):
     """The owner proved the address by its code."""
 
@@ -46,6 +56,10 @@ class RefreshReused(SessionEvent):
 
 class LoggedOut(SessionEvent):
     """The owner ended a session."""
+
+
+class LoginRefused(UserEvent):
+    """Someone who has proven who they are was refused by a plugin."""
 
 
 class PasswordReset(UserEvent):
@@ -83,6 +97,14 @@ class VerificationFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MailRequested(Event):
+    """Someone asked for a code or a reset, for an address that may have an account or none."""
+
+    kind: str
+    address_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limited(Event):
     """A rate limit refused a request."""
 
@@ -97,6 +119,16 @@ class MailSent(Event):
     kind: str
     intent_id: str
     attempts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailDelayed(Event):
+    """A transport did not take a message over; it is tried again."""
+
+    kind: str
+    intent_id: str
+    attempts: int
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)

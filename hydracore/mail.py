@@ -1,21 +1,18 @@
-"""Mail: templates to messages, and the worker that empties the outbox."""
+"""Mail: the worker that empties the outbox."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from email import message_from_bytes, policy
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
 from random import SystemRandom
-from typing import Any, Protocol
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from typing import Protocol
 
 from hydracore.chance import Now, Token
 from hydracore.errors import MailRefused, StoreUnavailable
-from hydracore.events import Event, MailDead, MailSent
+from hydracore.events import Event, MailDead, MailDelayed, MailSent
+from hydracore.letters import read_letter
 from hydracore.logs import logger
 from hydracore.models import MailIntent
 from hydracore.records import MailTransport
@@ -23,52 +20,11 @@ from hydracore.secret import CannotOpen, ServerSecret
 
 log = logger("hydracore.mail")
 
-# Headers are not folded: folding may split a long international address into another one.
-_POLICY = policy.SMTP.clone(max_line_length=900)
-_INTERNATIONAL = policy.SMTPUTF8.clone(max_line_length=900)  # RFC 6532: a local part beyond ASCII stays as it is.
 _POLL = 1.0
 _SIDE_BY_SIDE = 4
 _LEASE_MARGIN = 30
 _FIRST_PAUSE = 5
 _LONGEST_PAUSE = 3600
-
-
-class Templates:
-    """``templates/mail/<kind>/{subject.txt,body.txt,body.html}``."""
-
-    def __init__(self, sender: str, product: str) -> None:
-        self._sender = sender
-        self._product = product
-        self._jinja = Environment(
-            loader=PackageLoader("hydracore", "templates/mail"),
-            autoescape=select_autoescape(["html"]),
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-        )
-
-    def compose(self, kind: str, to: str, values: Mapping[str, Any], message_id: str, now: datetime) -> EmailMessage:
-        """The whole message. Raises ``ValueError`` for an address that is no header's text."""
-        values = {"product": self._product, "email": to, **values}
-        message = EmailMessage(policy=_POLICY if to.isascii() else _INTERNATIONAL)
-        message["From"] = self._sender
-        message["To"] = to
-        message["Subject"] = self._render(kind, "subject.txt", values).strip()
-        message["Date"] = format_datetime(now)
-        domain = parseaddr(self._sender)[1].rpartition("@")[2]
-        message["Message-ID"] = f"<{message_id}@{domain}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
-        _set(message.set_content, self._render(kind, "body.txt", values))
-        _set(message.add_alternative, self._render(kind, "body.html", values), subtype="html")
-        return message
-
-    def _render(self, kind: str, part: str, values: Mapping[str, Any]) -> str:
-        return self._jinja.get_template(f"{kind}/{part}").render(values)
-
-
-def _set(put: Callable[..., None], text: str, **how: str) -> None:
-    # Lines of up to 998 octets may go as they are (RFC 5322, 2.1.1): a folder's files stay readable.
-    plain = text.isascii() and max(map(len, text.splitlines()), default=0) < 998
-    put(text, **how, **({"cte": "7bit"} if plain else {}))
 
 
 @dataclass(frozen=True)
@@ -91,7 +47,7 @@ class OutboxStore(Protocol):
 
     async def defer(self, intent: MailIntent, due_at: datetime, error: str) -> None: ...
 
-    async def bury(self, intent: MailIntent, error: str) -> None: ...
+    async def bury(self, intent: MailIntent, error: str, *, whole: bool = False) -> None: ...
 
     async def release(self, intent: MailIntent, now: datetime) -> None: ...
 
@@ -150,7 +106,6 @@ class MailWorker:
             delivery.cancel()
         if self._deliveries:
             await asyncio.wait(self._deliveries)
-        await self._transport.close()
         self._loop = None
 
     async def _run(self) -> None:
@@ -233,8 +188,7 @@ class MailWorker:
             raw = self._secret.open("outbox", intent.sealed or b"", intent.id)
         except CannotOpen as error:
             raise MailRefused("sealed under another server secret") from error
-        message = message_from_bytes(raw, policy=_POLICY if raw.isascii() else _INTERNATIONAL)
-        return message, f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
+        return read_letter(raw), f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
 
     async def _defer(self, intent: MailIntent, error: str) -> None:
         if intent.attempts >= self._max_attempts:
@@ -243,8 +197,10 @@ class MailWorker:
         pause = min(_FIRST_PAUSE * 2 ** (intent.attempts - 1), _LONGEST_PAUSE) * self._jitter(0.5, 1)
         log.warning("mail deferred", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
         await self._outbox.defer(intent, self._now() + timedelta(seconds=pause), error)
+        self._announce(MailDelayed(kind=intent.kind, intent_id=intent.id, attempts=intent.attempts, error=error))
 
     async def _bury(self, intent: MailIntent, error: str) -> None:
         log.error("mail given up", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
-        await self._outbox.bury(intent, error)
+        # A plugin's own cannot be written anew when it is revived.
+        await self._outbox.bury(intent, error, whole="." in intent.kind)
         self._announce(MailDead(kind=intent.kind, intent_id=intent.id, error=error))

@@ -19,9 +19,22 @@ class Address:
 
 
 @dataclass(frozen=True)
+class Account:
+    """An account, as plugins see it."""
+
+    id: str
+    email: str
+    email_verified: bool
+    created_at: datetime
+    profile: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class User:
     """An account. ``epoch`` counts the moments that end all sessions and codes of before:
-    whatever carries an older epoch is void, whether or not it was deleted already."""
+    whatever carries an older epoch is void, whether or not it was deleted already. ``profile`` is what plugins'
+    members of register left. ``authority`` is the authenticator that the account belongs to, "" for one that
+    has a password of its own; the other kind has none, and is mailed no reset."""
 
     id: str
     email: str
@@ -31,6 +44,12 @@ class User:
     email_verified: bool = False
     disabled: bool = False
     epoch: int = 0
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    authority: str = ""
+
+    @property
+    def account(self) -> Account:
+        return Account(self.id, self.email, self.email_verified, self.created_at, self.profile)
 
 
 @dataclass(frozen=True)
@@ -64,10 +83,12 @@ class Code:
 class MailIntent:
     """A message that must go out. What it says is decided when it is sent; once it holds a
     secret it is kept sealed, so that a second try sends the same bytes until ``sealed_until``.
-    ``after_epoch`` is the account's epoch before the write that the message tells of."""
+    ``after_epoch`` is the account's epoch before the write that the message tells of. ``language`` is what the
+    client that asked would like to read (the tags of its Accept-Language, the best first). ``kind`` is a
+    :data:`MailKind`, or ``<plugin>.<template>`` for a plugin's own, which is sealed from the start."""
 
     id: str
-    kind: MailKind
+    kind: str
     address_key: str
     created_at: datetime
     attempts: int = 0
@@ -78,6 +99,7 @@ class MailIntent:
     error: str = ""
     due_at: datetime | None = None
     after_epoch: int = -1
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,18 +139,22 @@ class Grant:
 
 @dataclass(frozen=True)
 class CurrentUser:
-    """Who makes a request: what ``authenticate()`` gives to handlers."""
+    """Who makes a request: what ``authenticate()`` gives to handlers. ``claims`` are those that plugins put into the
+    access token."""
 
     id: str
     email: str
     email_verified: bool
     created_at: datetime
     session_id: str
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
-        return {
+        public = {
             "id": self.id,
             "email": self.email,
             "email_verified": self.email_verified,
             "created_at": self.created_at.isoformat(),
         }
+        return public | {"profile": dict(self.profile)} if self.profile else public

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from hydracore.errors import HashingOverloaded
+from hydracore.threads import be_nice
 
 T = TypeVar("T")
-
-_NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class HashingPool:
     def __init__(self, threads: int, queue: int) -> None:
         self._bound = threads + queue
         self._pending = 0
-        self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=_be_nice)
+        self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=be_nice)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the pool; raises :class:`HashingOverloaded` at once if the queue is full."""
@@ -65,12 +63,6 @@ class HashingPool:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _be_nice() -> None:
-    # On Linux a priority belongs to a thread; elsewhere it would slow the whole process.
-    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-
-
 class Passwords:
     """Hash, verify, rehash, and spend the same time where there is nothing to verify."""
 
@@ -86,16 +78,10 @@ class Passwords:
         return await self._pool.run(lambda: self._hasher.hash(normalise(password)))
 
     async def verify(self, encoded: str, password: str) -> bool:
-        """Whether ``password`` is the one that was hashed. Raises :class:`HashingOverloaded`."""
-        return await self._pool.run(lambda: self._verify(encoded, password))
-
-    async def verify_nobody(self, password: str) -> None:
-        """Spend what :meth:`verify` spends, for an address without an account."""
-        await self.verify(self._nobodys_hash, password)
-
-    async def in_pool(self, work: Callable[[], T]) -> T:
-        """Run other heavy work under the same bounds. Raises :class:`HashingOverloaded`."""
-        return await self._pool.run(work)
+        """Whether ``password`` is the one that was hashed. For "", an account without a password or no account
+        at all, it spends as much and says no. Raises :class:`HashingOverloaded`."""
+        right = await self._pool.run(lambda: self._verify(encoded or self._nobodys_hash, password))
+        return right and bool(encoded)
 
     def outdated(self, encoded: str) -> bool:
         """Whether the hash was made with other parameters than today's."""

@@ -33,6 +33,7 @@ from hydracore.core import HydraCore, server_secret
 from hydracore.errors import StartupError
 from hydracore.logs import configure, logger
 from hydracore.store.embedded import Mongod, end_with_parent
+from hydracore.watchdog import Watchdog
 
 log = logger("hydracore.server")
 
@@ -273,11 +274,14 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
                 body_timeout=config.server.body_timeout,
             )
             server.add_sockets(sockets)
+            watchdog = Watchdog(config.server.stall_timeout, hydra.registry.blame)
+            watchdog.start()
             if problem := await hydra.not_ready():
                 log.warning("not ready yet", pid=os.getpid(), reason=problem)
             else:
                 log.info("ready", pid=os.getpid())
             await stop.wait()
+            watchdog.stop()
             await _drain(server, hydra, config.server.drain_timeout)
     finally:
         stopping.close()

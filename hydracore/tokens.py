@@ -1,7 +1,7 @@
 """Access tokens (RFC 9068 over RFC 7519) and refresh tokens (ours: an address in the store and a MAC)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ class Claims:
     session_id: str
     email_verified: bool
     expires_at: datetime
+    added: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AccessTokens:
@@ -50,11 +51,13 @@ class AccessTokens:
         self._now = now
         self._token = token
 
-    def issue(self, user: User, session: Session) -> str:
-        """A token that lives ``ttl`` seconds. Raises :class:`~hydracore.errors.KeysUnavailable`."""
+    def issue(self, user: User, session: Session, added: Mapping[str, Any]) -> str:
+        """A token that lives ``ttl`` seconds, with the claims that plugins add. Raises
+        :class:`~hydracore.errors.KeysUnavailable`."""
         kid, algorithm, key = self._keys.signing()
         now = self._now()
         claims = {
+            **added,
             "iss": self._issuer,
             "aud": self._audience,
             "sub": user.id,
@@ -80,6 +83,8 @@ class AccessTokens:
             claims["sid"],
             claims["evf"],
             datetime.fromtimestamp(claims["exp"], self._now().tzinfo),
+            # Names of our own have no colon, and added ones do.
+            {name: value for name, value in claims.items() if ":" in name},
         )
 
     async def _proven(self, token: str) -> Mapping[str, Any]:

@@ -1,16 +1,17 @@
 """Bodies: strict JSON, held against the files in ``schemas/``; every problem at once, as 422."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, NoReturn, cast
 
 from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import SchemaError, ValidationError
 
 from hydracore.addresses import parse_address
 from hydracore.errors import Problem, ValidationFailed
+from hydracore.records import ProfileMember
 
 _TYPES = {
     "string": ("string_type", "This should be a string."),
@@ -19,6 +20,7 @@ _TYPES = {
     "boolean": ("bool_type", "This should be true or false."),
     "array": ("list_type", "This should be a list."),
     "object": ("model_attributes_type", "This should be an object."),
+    "null": ("none_required", "This should be null."),
 }
 
 formats = FormatChecker(formats=())
@@ -30,14 +32,12 @@ def _is_email(value: object) -> bool:
 
 
 class Schemas:
-    """The validators of a folder of schemas, compiled once, by name: ``login`` is ``login.json``."""
+    """Validators, compiled once, by their schemas' names. Raises ``ValueError`` for what is no JSON Schema of
+    an object."""
 
-    def __init__(self, folder: Traversable) -> None:
-        self._validators = {
-            file.name.removesuffix(".json"): _compile(file) for file in folder.iterdir() if file.name.endswith(".json")
-        }
-
-        self._members = {name: dict(validator.schema)["properties"] for name, validator in self._validators.items()}  # type: ignore[arg-type]  # never a bare true or false here
+    def __init__(self, schemas: Mapping[str, Mapping[str, Any]]) -> None:
+        self._validators = {name: compiled(schema) for name, schema in schemas.items()}
+        self._members = {name: _members_of(name, schema) for name, schema in schemas.items()}
 
     def check(self, name: str, body: Any) -> Mapping[str, Any]:
         """``body`` with defaults for what is absent; raises :class:`ValidationFailed`. Members that
@@ -50,9 +50,51 @@ class Schemas:
         return {key: body.get(key, rule.get("default")) for key, rule in known.items()}
 
 
-def own_schemas() -> Schemas:
-    """Those of the auth API."""
-    return Schemas(resources.files("hydracore.schemas") / "auth")
+def _members_of(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(schema, Mapping) or schema.get("type") != "object":
+        raise ValueError(f"{name} does not say that it is of an object (type)")
+    members: Mapping[str, Any] = schema.get("properties", {})
+    return members
+
+
+def schemas_in(folder: Traversable) -> dict[str, Any]:
+    """The schemas of a folder: ``login`` is ``login.json``. Raises ``ValueError`` for what is no JSON."""
+    files = [file for file in folder.iterdir() if file.name.endswith(".json")]
+    return {file.name.removesuffix(".json"): json.loads(file.read_text("utf-8")) for file in files}
+
+
+def own_schemas(members: Iterable[ProfileMember] = ()) -> Schemas:
+    """Those of the auth API; register takes the plugins' ``members`` too."""
+    schemas = schemas_in(resources.files("hydracore.schemas") / "auth")
+    register = schemas["register"]
+    for member in members:
+        register["properties"][member.name] = member.schema
+        if member.required:
+            register["required"].append(member.name)
+    return Schemas(schemas)
+
+
+def sent_members(body: Mapping[str, Any], members: Iterable[str]) -> dict[str, Any]:
+    """The values of the plugins' members that were sent. Raises :class:`ValidationFailed` for one that no document
+    holds: a whole number beyond 64 bits, a name with a dollar sign in front, a full stop or NUL."""
+    sent = {name: body[name] for name in members if body[name] is not None}
+    problems = [
+        Problem(("body", name), "This holds a number or a name that cannot be kept.", "value_error")
+        for name, value in sent.items()
+        if not _storable(value)
+    ]
+    if problems:
+        raise ValidationFailed(problems)
+    return sent
+
+
+def _storable(value: Any) -> bool:
+    if isinstance(value, dict):
+        names = (not name.startswith("$") and "." not in name and "\0" not in name for name in value)
+        return all(names) and all(map(_storable, value.values()))
+    if isinstance(value, list):
+        return all(map(_storable, value))
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def parse_json(raw: bytes) -> Any:
@@ -93,9 +135,12 @@ def _no_constant(name: str) -> NoReturn:
     raise _NotStrict("NaN and Infinity are not JSON.")
 
 
-def _compile(file: Traversable) -> Draft202012Validator:
-    schema = json.loads(file.read_text("utf-8"))
-    Draft202012Validator.check_schema(schema)
+def compiled(schema: Mapping[str, Any]) -> Draft202012Validator:
+    """The schema's validator. Raises ``ValueError`` for what is no JSON Schema."""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"{error.json_path}: {error.message}") from error
     return Draft202012Validator(schema, format_checker=formats)
 
 
@@ -117,8 +162,18 @@ def _in_words(error: ValidationError) -> tuple[str, str]:
     limit: Any = error.validator_value
     match error.validator:
         case "type":
-            type_, message = _TYPES[limit]
+            type_, message = _TYPES.get(str(limit), ("type_error", f"This should be one of: {', '.join(limit)}."))
             return message, type_
+        case "enum":
+            return f"This should be one of: {', '.join(map(str, limit))}.", "literal_error"
+        case "minimum":
+            return f"This should be at least {limit}.", "greater_than_equal"
+        case "maximum":
+            return f"This should be at most {limit}.", "less_than_equal"
+        case "minItems":
+            return f"This should have at least {limit} items.", "too_short"
+        case "maxItems":
+            return f"This should have at most {limit} items.", "too_long"
         case "minLength":
             return f"This should have at least {limit} characters.", "string_too_short"
         case "maxLength":

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,11 @@ def open_site(io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path) -
     closing: list[Callable[[], Any]] = []
 
     async def opened(
-        host: Callable[[HydraCore], Application] = alone, driver: str = "pymongo", keep: bool = False, **settings: Any
+        host: Callable[[HydraCore], Application] = alone,
+        driver: str = "pymongo",
+        keep: bool = False,
+        extra: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> Site:
         box, clock = MailBox(), Clock()
         values: dict[str, Any] = {
@@ -100,7 +104,7 @@ def open_site(io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path) -
             values[section] = values.get(section, {}) | value if isinstance(value, dict) else value
         uri = "" if driver == "memory" else request.getfixturevalue("mongod_uri")
         config = load(environment={}, overrides=values)
-        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin}, now=clock)
+        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, now=clock)
         await enter(hydra, keep)
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(host(hydra), max_body_size=1 << 40)

@@ -216,5 +216,6 @@ OpenSite = Callable[..., Awaitable[Site]]
 async def enter(hydra: HydraCore, keep: bool) -> None:
     await hydra.__aenter__()
     if not keep:
-        for name in ("users", "sessions", "codes", "outbox", "limits"):
-            await hydra._store.collection(name).delete_many({})
+        for name in hydra._store._collections:
+            if name != "keys":
+                await hydra._store.collection(name).delete_many({})

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hydracore import config as module
-from hydracore.config import Config, ConfigError, check_section, load, load_schema, with_defaults
-from hydracore.registry import installed
+from hydracore.config import Config, check_section, load, load_schema, with_defaults
+from hydracore.discovery import installed
+from hydracore.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SECRET = "s" * 32

@@ -1,18 +1,41 @@
-"""Every hook has its words, its plugin on the shelf, and its manners."""
+"""The contract with plugins: every hook has its words and its plugin; whatever does not fit stops the start; whatever
+goes wrong later harms nobody else."""
 
 import inspect
+import json
 import re
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pluggy
 import pytest
 from support import SECRET, OpenSite, refused
 
 from hydracore import HydraCore, StartupError, hookspecs
+from hydracore.cli import main
 from hydracore.config import load
-from hydracore.plugin import Context, LimitBackend, PasswordPolicy, PasswordRefused, RegistrationRefused, hookimpl
-from hydracore.registry import installed
+from hydracore.discovery import installed
+from hydracore.fitting import OUR_COMMANDS
+from hydracore.plugin import (
+    Collection,
+    Command,
+    Context,
+    Endpoint,
+    LimitBackend,
+    MailTransport,
+    PasswordPolicy,
+    PasswordRefused,
+    ProfileMember,
+    RegistrationRefused,
+    Route,
+    hookimpl,
+    public,
+)
+from hydracore.registry import Registry
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("hydracore_")}
+PROMISED = Path(__file__).with_name("hook_api.json")
 
 
 def hydra(extra: dict[str, Any] | None = None, **settings: Any) -> HydraCore:
@@ -22,27 +45,51 @@ def hydra(extra: dict[str, Any] | None = None, **settings: Any) -> HydraCore:
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_hooks_are_documented(name: str) -> None:
-    """A hook says its contract, an example from a plugin on the shelf, and since when."""
+    """A hook says its contract, an example (which test_hook_examples runs), and since when."""
     words = inspect.getdoc(HOOKS[name])
     assert words
-    assert "Since 0." in words
-    example = re.search(r"Example \(``(hydracore_\w+)``\)::", words)
-    assert example
-    assert example[1].removeprefix("hydracore_") in installed()
+    assert re.search(r"Since [0-9]+\.[0-9]+\.", words)
+    assert "Example::\n" in words
     assert f"def {name}(self" in words
     kind = name.removeprefix("hydracore_").partition("_")[0]
     assert kind in ("register", "before", "on")
     assert inspect.iscoroutinefunction(HOOKS[name]) == (kind != "register")
 
 
-def test_every_hook_has_a_plugin() -> None:
+def test_every_hook_has_a_plugin(tmp_path: Path) -> None:
     """No hook without a plugin on the shelf that uses it; no plugin there that does not load."""
-    everything = ["event_log", "mail_console", "mail_resend", "mail_smtp", "register_domains", "limits_mongodb"]
-    resend = {"api_key": "re_test"}
-    registry = hydra(plugins={"enabled": everything, "mail_resend": resend}).registry
     shelf = {name for name, plugin in installed().items() if plugin.distribution == "hydracore"}
+    people = tmp_path / "people"
+    people.touch()
+    registry = hydra(
+        plugins={
+            "enabled": sorted(shelf - {"password_standard", "limits_memory"}),
+            "mail_resend": {"api_key": "re_test"},
+            "mail_failover": {"transports": ["smtp", "resend"]},
+            "authenticator_static_file": {"file": str(people)},
+        }
+    ).registry
     assert set(registry.names) == shelf
     assert {hook for name in registry.names for hook in registry.hooks_of(name)} == set(HOOKS)
+
+
+def test_the_promise() -> None:
+    """What was promised is there: no hook is gone, none takes an argument less, and new things say since when."""
+    promised = json.loads(PROMISED.read_text("utf-8"))
+    for name, told in promised["hooks"].items():
+        given = list(inspect.signature(HOOKS[name]).parameters)
+        assert given[: len(told["arguments"])] == told["arguments"], name
+        assert f"Since {told['since']}." in (HOOKS[name].__doc__ or "")
+    assert set(promised["hooks"]) == set(HOOKS), "write a new hook into hook_api.json, with API_VERSION's minor raised"
+    for name, arguments in promised["records"].items():
+        given = list(inspect.signature(getattr(__import__("hydracore.plugin").plugin, name)).parameters)
+        assert given[: len(arguments)] == arguments, name
+    assert promised["version"] == hookspecs.API_VERSION
+
+
+def test_our_commands() -> None:
+    """The names that no plugin's command may have are those of ours."""
+    assert set(main.commands) == OUR_COMMANDS  # type: ignore[attr-defined]
 
 
 class Plain:
@@ -86,23 +133,146 @@ class SameName(Plain):
         return [LimitBackend("memory", None)]
 
 
+class FailsToRegister(Plain):
+    @hookimpl
+    def hydracore_register_password_policies(self) -> list[Any]:
+        raise KeyError("broken")
+
+
+class ReturnsNone(Plain):
+    @hookimpl
+    def hydracore_register_password_policies(self) -> Any:
+        return None
+
+
+class Exits(Plain):
+    def __init__(self, context: Context) -> None:
+        raise SystemExit(3)
+
+
+class Silent(Endpoint):
+    async def get(self) -> None:
+        pass
+
+
+@public
+class NotCoroutine(Endpoint):
+    def get(self) -> None:
+        pass
+
+
+@public
+class NoMethod(Endpoint):
+    pass
+
+
+class Inherited(NoMethod):
+    async def get(self) -> None:
+        pass
+
+
+def bringing(hook: str, *records: Any) -> type:
+    """A plugin class that registers ``records``."""
+
+    def register(self: Any) -> list[Any]:
+        return list(records)
+
+    return type("Bringing", (Plain,), {hook: hookimpl(register)})
+
+
+async def send(message: object, key: str) -> None: ...
+
+
+def needs(version: Any) -> type:
+    return type("Needs", (Plain,), {"requires_api": version})
+
+
 @pytest.mark.parametrize(
     ("plugin", "said"),
     [
-        (Misspelt, ["acme", "hydracore_register_mail_transport", "Did you mean hydracore_register_mail_transports?"]),
+        (Misspelt, ["acme", "hydracore_register_mail_transport", "did you mean hydracore_register_mail_transports?"]),
         (WrongArgument, ["acme", "adress"]),
         (NotAsync, ["acme", "hydracore_on_event", "async def"]),
         (AsyncRegister, ["acme", "hydracore_register_password_policies", "not async def"]),
         (WrongRecord, ["acme", "'a policy'", "PasswordPolicy"]),
         (SameName, ["limits_memory", "acme", "memory", "plugins.enabled"]),
+        (FailsToRegister, ["acme", "hydracore_register_password_policies", "KeyError"]),
+        (ReturnsNone, ["acme", "hydracore_register_password_policies", "a list"]),
+        (Exits, ["acme", "SystemExit"]),
+        (needs("2.0"), ["acme", "2.0", "1.0", "Install"]),
+        (needs("1.99"), ["acme", "1.99", "1.0"]),
+        (needs("one"), ["acme", "'one'"]),
+        (bringing("hydracore_register_routes", Route("/acme", Silent)), ["acme", "Silent", "GET /acme", "verified"]),
+        (bringing("hydracore_register_routes", Route("/acme", Inherited)), ["acme", "Inherited", "whom it answers"]),
+        (bringing("hydracore_register_routes", Route("/acme", NotCoroutine)), ["acme", "async def get"]),
+        (bringing("hydracore_register_routes", Route("/acme", NoMethod)), ["acme", "no method"]),
+        (bringing("hydracore_register_routes", Route("/acme", object)), ["acme", "subclass of Endpoint"]),
+        (bringing("hydracore_register_routes", Route("/login", NotCoroutine)), ["acme", "/login", "/acme"]),
+        (bringing("hydracore_register_routes", Route("acme", NotCoroutine)), ["acme", "begin with /acme"]),
+        (bringing("hydracore_register_commands", Command("serve", None)), ["acme", "serve", "HydraCore's own"]),
+        (bringing("hydracore_register_profile_members", ProfileMember("email", {})), ["acme", "email"]),
+        (bringing("hydracore_register_profile_members", ProfileMember("$x", {})), ["acme", "$x"]),
+        (bringing("hydracore_register_profile_members", ProfileMember("x", {"type": "text"})), ["acme", "x", "schema"]),
+        (
+            bringing("hydracore_register_mail_transports", MailTransport("a", send, over=["smpt"])),
+            ["acme", "smpt", "plugins.enabled"],
+        ),
+        (
+            bringing("hydracore_register_mail_transports", MailTransport("a", send, over=["a"])),
+            ["acme", "circle"],
+        ),
     ],
 )
 def test_what_does_not_fit_stops_the_start(plugin: Any, said: list[str]) -> None:
-    """A misspelt hook or argument, a wrong kind or record, a taken name: both parties and the remedy are named."""
+    """A misspelt hook or argument, a wrong kind or record, a taken name, an endpoint that does not say whom it answers:
+    both parties and the remedy are named."""
     with pytest.raises(StartupError) as raised:
         hydra({"acme": plugin})
     for part in said:
         assert part in str(raised.value)
+
+
+def test_a_policy_is_one_thing() -> None:
+    """A policy has a check or a judge, not both and not neither."""
+    with pytest.raises(TypeError, match="acme"):
+        PasswordPolicy("acme")
+
+
+def test_collections_are_apart(tmp_path: Path) -> None:
+    """Two plugins may call their collections the same: each has its own."""
+    one, two = (bringing("hydracore_register_collections", Collection("notes")) for _ in range(2))
+    names = list(hydra({"one": one, "two": two}).registry.collections)
+    assert {"one.notes", "two.notes"} <= set(names)
+
+
+def test_retiring_hooks_warn(expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A plugin that implements what is going is named in the log, with the words of the hook."""
+    expected_logs.append("plugin uses what is going")
+    specs = ModuleType("specs")
+    vars(specs).update({name: value for name, value in vars(hookspecs).items() if name.startswith("hydracore_")})
+    marker = pluggy.HookspecMarker("hydracore")
+    going = DeprecationWarning("hydracore_on_thing goes in 2.0: use hydracore_on_event")
+
+    @marker(warn_on_impl=going)
+    async def hydracore_on_thing(thing: object) -> None: ...
+
+    vars(specs)["hydracore_on_thing"] = hydracore_on_thing
+
+    class Old(Plain):
+        @hookimpl
+        async def hydracore_on_thing(self) -> None: ...
+
+    core = hydra()
+    Registry(
+        core.config,
+        now=core._now,
+        token=core._token,
+        surroundings=None,  # type: ignore[arg-type]  # none is asked for anything
+        extra={"old": Old},
+        specs=specs,
+    )
+    [record] = [record for record in caplog.records if "going" in record.getMessage()]
+    assert (record.__dict__["plugin"], "use hydracore_on_event" in record.__dict__["reason"]) == ("old", True)
 
 
 def test_unknown_plugins() -> None:
@@ -150,7 +320,7 @@ class Slow(Plain):
 
 async def test_late_and_broken_plugins(open_site: OpenSite, expected_logs: list[str]) -> None:
     """A before_ hook that is late or fails refuses with 503, and the log names the plugin."""
-    expected_logs += ["plugin failed", "unavailable"]
+    expected_logs += ["plugin failed", "plugin is late", "unavailable"]
     site = await open_site(plugins={"timeout": 1})
     site.hydra.registry._register("slow", Slow(None))
     for who, status, code in (
@@ -165,7 +335,7 @@ async def test_late_and_broken_plugins(open_site: OpenSite, expected_logs: list[
 
 async def test_policies_of_plugins(open_site: OpenSite, expected_logs: list[str]) -> None:
     """Every policy is asked and every objection told; one that fails lets nothing through."""
-    expected_logs += ["password policy failed", "unavailable"]
+    expected_logs += ["plugin failed", "unavailable"]
     site = await open_site()
 
     def check(password: str, email: str) -> None:

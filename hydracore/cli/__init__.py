@@ -1,7 +1,9 @@
 """The command line: arguments in, text out; the work is in the core and the flows.
 
-main.py    the command, and those that need no data: serve, check-config, plugins
+main.py    the command: serve, check-config
 data.py    users, sessions, keys, mail
+plugins.py plugins: list, new, check
+extended.py the commands that plugins bring
 output.py  how commands speak and fail
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hydracore.cli.output import Failed, says_why, show
-from hydracore.config import load
+from hydracore.config import Config, load
 from hydracore.core import HydraCore
 from hydracore.errors import EmailTaken
 from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions
@@ -26,14 +26,15 @@ def with_hydra(work: Callable[[HydraCore], Awaitable[None]], file: Path | None) 
     config = load(file)
     configure("error", config.log.format)
     uri = running(config.data_dir) if config.embedded else None
+    asyncio.run(opened(HydraCore(config, uri=uri, deliver_mail=False), config, work))
 
-    async def opened() -> None:
-        async with HydraCore(config, uri=uri, deliver_mail=False) as hydra:
-            if problem := await hydra.not_ready():
-                raise Failed(f"Nothing was done: {problem} ({database_of(config)}).")
-            await work(hydra)
 
-    asyncio.run(opened())
+async def opened(hydra: HydraCore, config: Config, work: Callable[[HydraCore], Awaitable[None]]) -> None:
+    """Do ``work`` in an open ``hydra``. Raises :class:`Failed` when the database is away."""
+    async with hydra:
+        if problem := await hydra.not_ready():
+            raise Failed(f"Nothing was done: {problem} ({database_of(config)}).")
+        await work(hydra)
 
 
 async def _user(hydra: HydraCore, email: str) -> User:

@@ -1,4 +1,4 @@
-"""The commands: serve, check-config, plugins; and those over the data."""
+"""The commands: serve and check-config; those over the data and of plugins come from their own modules."""
 
 import os
 import sys
@@ -8,15 +8,17 @@ from typing import Any
 import click
 
 import hydracore
-from hydracore import registry
 from hydracore.cli import data
-from hydracore.cli.output import says_why, show
-from hydracore.config import PREFIX, load
+from hydracore.cli.extended import Extended
+from hydracore.cli.output import says_why
+from hydracore.cli.plugins import plugins
+from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.server import database_of, serve
+from hydracore.sources import PREFIX
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Extended, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(hydracore.__version__, prog_name="hydracore")
 @click.option(
     "--config",
@@ -61,34 +63,5 @@ def check_config(file: Path | None) -> None:
     click.echo(f"  plugins   {', '.join(loaded)}")
 
 
-@main.group()
-def plugins() -> None:
-    """What extends the server."""
-
-
-@plugins.command("list")
-@click.option("--json", "as_json", is_flag=True)
-@click.pass_obj
-@says_why
-def plugins_list(file: Path | None, as_json: bool) -> None:
-    """Every installed plugin, and whether it is loaded."""
-    config = load(file)
-    reasons = registry.selected(config)
-    loaded = HydraCore(config).registry
-    rows = [
-        {
-            "name": plugin.name,
-            "version": plugin.version,
-            "distribution": plugin.distribution,
-            "loaded": reasons.get(plugin.name, "no"),
-            "hooks": ", ".join(hook.removeprefix("hydracore_") for hook in loaded.hooks_of(plugin.name))
-            if plugin.name in loaded.names
-            else "",
-        }
-        for plugin in sorted(registry.installed().values(), key=lambda plugin: plugin.name)
-    ]
-    show(rows, as_json)
-
-
-for group in (data.users, data.sessions, data.keys, data.mail):
+for group in (data.users, data.sessions, data.keys, data.mail, plugins):
     main.add_command(group)

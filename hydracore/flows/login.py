@@ -1,19 +1,23 @@
 """Signing in with an address and a password."""
 
 from hydracore.addresses import parse_address
-from hydracore.errors import HashingOverloaded, InvalidCredentials
+from hydracore.discovery import OWN_AUTHENTICATOR
+from hydracore.errors import HashingOverloaded, InvalidCredentials, Unavailable
 from hydracore.events import LoginFailed
+from hydracore.flows.provision import provide_account
 from hydracore.flows.services import Services
 from hydracore.flows.session import start_session
 from hydracore.limits import Spend
 from hydracore.models import Address, Grant, User
+from hydracore.passwords import normalise
 
 
 async def log_in(services: Services, email: str, password: str, network: str) -> Grant:
-    """A session for the owner of the address.
+    """A session for the owner of the address, whom one of ``login.authenticators`` vouches for.
 
-    The same work for every address: one look-up, one hash. Raises :class:`InvalidCredentials`,
-    whatever the reason, and :class:`TooManyRequests`.
+    The same work for every address: one look-up, one hash, and the same authenticators asked. Raises
+    :class:`InvalidCredentials`, whatever the reason, :class:`TooManyRequests`, and what a plugin refuses
+    with once the credentials are right.
     """
     try:
         address = parse_address(email)
@@ -26,19 +30,38 @@ async def log_in(services: Services, email: str, password: str, network: str) ->
         Spend("login_address", (address.key,)),
         Spend("login_network", (network,)),
     ):
-        user = await _verified(services, address, password, network)
-    await _rehash(services, user, password)
+        user, authenticator = await _proven(services, address, password, network)
+    await services.admit(user, network, authenticator)
+    if authenticator == OWN_AUTHENTICATOR:
+        await _rehash(services, user, password)
     return await start_session(services, user, network)
 
 
-async def _verified(services: Services, address: Address, password: str, network: str) -> User:
-    user = await services.store.users.by_address(address.key)
-    if user is None:
-        await services.passwords.verify_nobody(password)
-    elif await services.passwords.verify(user.password_hash, password) and _may_sign_in(services, user):
-        return user
+async def _proven(services: Services, address: Address, password: str, network: str) -> tuple[User, str]:
+    known = await services.store.users.by_address(address.key)
+    absent: Unavailable | None = None
+    for name in services.settings.login.authenticators:
+        try:
+            user = await _vouched(services, name, known, address, password)
+        except HashingOverloaded:
+            raise
+        except Unavailable as error:
+            absent = error
+        else:
+            if user is not None and _may_sign_in(services, user):
+                return user, name
+    if absent is not None:
+        raise absent  # It might have known better: this is no wrong password.
     services.announce(LoginFailed(address_digest=services.address_digest(address.key), network=network))
     raise InvalidCredentials
+
+
+async def _vouched(services: Services, name: str, known: User | None, address: Address, password: str) -> User | None:
+    if name == OWN_AUTHENTICATOR:
+        right = await services.passwords.verify(known.password_hash if known else "", password)
+        return known if right else None
+    identity = await services.registry.authenticate(name, address.email, normalise(password))
+    return None if identity is None else await provide_account(services, name, identity, address)
 
 
 def _may_sign_in(services: Services, user: User) -> bool:

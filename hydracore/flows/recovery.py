@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from hydracore.errors import InvalidToken, StoreUnavailable
 from hydracore.events import PasswordReset
-from hydracore.flows.passwords import hash_new_password
+from hydracore.flows.passwords import judge_new_password
 from hydracore.flows.services import Services
 from hydracore.limits import Spend
 from hydracore.models import Code, User
@@ -13,20 +13,23 @@ from hydracore.models import Code, User
 LIFE = timedelta(minutes=30)
 
 
-async def reset_password(services: Services, token: str, new_password: str, network: str) -> None:
+async def reset_password(services: Services, token: str, new_password: str, network: str, language: str = "") -> None:
     """Set the password.
 
     The account's epoch moves in the same atomic step as the password is set, so the token works
-    once, and every session, code and token of before is void. Raises :class:`InvalidToken`,
-    :class:`ValidationFailed` for a refused password (the token stays good), :class:`TooManyRequests`.
+    once, and every session, code and token of before is void. Raises :class:`InvalidToken`, :class:`TooManyRequests`,
+    and, the token staying good, :class:`ValidationFailed` for a refused password and what a plugin refuses with.
     """
     async with services.limiter.failures(network, InvalidToken, Spend("reset_network", (network,))):
         kept = await services.store.codes.reset(token_digest(services, token), services.now())
         user = await services.store.users.by_id(kept.user_id) if kept else None
         if kept is None or user is None or user.epoch != kept.epoch:
             raise InvalidToken
-        password_hash = await hash_new_password(services, new_password, user.email, "new_password")
-        async with services.mail_with("password_changed", user.address_key, after_epoch=kept.epoch):
+        await services.registry.before_reset_password(user.account, network)
+        await judge_new_password(services, new_password, user.email, "new_password", of=user)
+        password_hash = await services.passwords.hash(new_password)
+        mail = services.mail_with("password_changed", user.address_key, language=language, after_epoch=kept.epoch)
+        async with mail:
             changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash)
             if changed is None:
                 raise InvalidToken

@@ -1,54 +1,72 @@
 """A new account."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from types import MappingProxyType
+from typing import Any
 
 from hydracore.addresses import parse_address
 from hydracore.errors import EmailTaken
 from hydracore.events import Registered
-from hydracore.flows.passwords import hash_new_password
+from hydracore.flows.passwords import judge_new_password
 from hydracore.flows.services import Services
-from hydracore.flows.session import start_session
+from hydracore.flows.session import open_session, plan_session
 from hydracore.limits import Spend
 from hydracore.models import Address, Grant, User
 
 
-async def register(services: Services, email: str, password: str, network: str) -> Grant | None:
+async def register(
+    services: Services, email: str, password: str, network: str, *, profile: Mapping[str, Any], language: str = ""
+) -> Grant | None:
     """Create the account, have a code mailed, and sign in.
 
     With ``registration.reveal_existing`` off it returns None for new and existing addresses
     alike, with the same work, and the owner of an existing one gets a mail instead.
-    Raises :class:`EmailTaken`, :class:`ValidationFailed` for a refused password,
-    :class:`RegistrationRefused` by a plugin, and :class:`TooManyRequests`.
+    ``profile`` is what the plugins' members were sent. Raises :class:`EmailTaken`, :class:`ValidationFailed` for a
+    refused password, what a plugin refuses with, and :class:`TooManyRequests`.
     """
     address = parse_address(email)
     await services.limiter.spend(network, Spend("register_network", (network,)))
-    await services.registry.before_register(address.email, network)
-    user = await _new_user(services, address, password)
+    await judge_new_password(services, password, address.email, "password")
+    # Asked last: what a plugin does here, using up an invitation say, is not for nothing.
+    await services.registry.before_register(address.email, network, profile)
+    kept = {name: value for name, value in profile.items() if services.registry.members[name].keep}
+    user = await _new_user(services, address, password, profile=kept)
     if not services.settings.registration.reveal_existing:
-        async with services.mail_with("registration", address.key):
+        async with services.mail_with("registration", address.key, language=language):
             if await services.store.users.add(user):
                 services.announce(Registered(user_id=user.id, network=network))
         return None
-    await _add(services, user)
+    plan = await plan_session(services, user, network)
+    await _add(services, user, language)
     services.announce(Registered(user_id=user.id, network=network))
-    return await start_session(services, user, network)
+    return await open_session(services, user, plan, network)
 
 
-async def _add(services: Services, user: User) -> None:
-    mail = nullcontext() if user.email_verified else services.mail_with("verify_email", user.address_key)
+async def _add(services: Services, user: User, language: str = "") -> None:
+    unproven = services.mail_with("verify_email", user.address_key, language=language)
+    mail = nullcontext() if user.email_verified else unproven
     async with mail:
         if not await services.store.users.add(user):
             raise EmailTaken
 
 
-async def _new_user(services: Services, address: Address, password: str, *, verified: bool = False) -> User:
+async def _new_user(
+    services: Services,
+    address: Address,
+    password: str,
+    *,
+    verified: bool = False,
+    profile: Mapping[str, Any] = MappingProxyType({}),
+) -> User:
     return User(
         id=services.token(16),
         email=address.email,
         address_key=address.key,
-        password_hash=await hash_new_password(services, password, address.email, "password"),
+        password_hash=await services.passwords.hash(password),
         created_at=services.now(),
         email_verified=verified,
+        profile=dict(profile),
     )
 
 
@@ -58,6 +76,7 @@ async def create_user(services: Services, email: str, password: str, *, verified
     Raises ``ValueError`` for what is no address, :class:`EmailTaken`, :class:`ValidationFailed`.
     """
     address = parse_address(email)
+    await judge_new_password(services, password, address.email, "password")
     user = await _new_user(services, address, password, verified=verified)
     await _add(services, user)
     services.announce(Registered(user_id=user.id))

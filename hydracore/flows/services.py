@@ -5,14 +5,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+from hydracore import events
 from hydracore.chance import Now, Token
 from hydracore.config import Config
 from hydracore.errors import HydraError, StoreUnavailable, Unavailable
 from hydracore.events import Event
 from hydracore.keys import Keys
+from hydracore.letters import Templates
 from hydracore.limits import Limiter
-from hydracore.mail import Templates
-from hydracore.models import MailIntent, MailKind
+from hydracore.models import MailIntent, MailKind, User
 from hydracore.passwords import Passwords
 from hydracore.registry import Registry
 from hydracore.secret import ServerSecret
@@ -47,8 +48,19 @@ class Services:
         """Stands for an address where the address itself must not: in events and counters."""
         return self.secret.mac("address", address_key)[:22]
 
+    async def admit(self, user: User, network: str, authenticator: str) -> None:
+        """Ask the plugins before someone is signed in who has proven who they are."""
+        try:
+            await self.registry.before_login(user.account, network, authenticator)
+        except HydraError as error:
+            if not isinstance(error, Unavailable):
+                self.announce(events.LoginRefused(user_id=user.id, network=network))
+            raise
+
     @asynccontextmanager
-    async def mail_with(self, kind: MailKind, address_key: str, *, after_epoch: int = -1) -> AsyncIterator[None]:
+    async def mail_with(
+        self, kind: MailKind, address_key: str, *, language: str = "", after_epoch: int = -1
+    ) -> AsyncIterator[None]:
         """Mail that belongs to a write: put in before it, due when it is done.
 
         So whatever fails in between, no write is without its mail: when the outcome is unknown the
@@ -57,7 +69,13 @@ class Services:
         """
         now = self.now()
         intent = MailIntent(
-            self.token(12), kind, address_key, created_at=now, due_at=now + _HOLD, after_epoch=after_epoch
+            self.token(12),
+            kind,
+            address_key,
+            created_at=now,
+            due_at=now + _HOLD,
+            after_epoch=after_epoch,
+            language=language,
         )
         if not await self.store.outbox.add(intent):
             raise StoreUnavailable
@@ -73,10 +91,13 @@ class Services:
             await self.store.outbox.hasten(intent, self.now())
         self.wake_mail()
 
-    async def post(self, kind: MailKind, address_key: str) -> None:
+    async def post(self, kind: MailKind, address_key: str, language: str = "") -> None:
         """Put an intent into the outbox: the same work for every address. Durable when it returns."""
         now = self.now()
-        intent = MailIntent(self.token(12), kind, address_key, created_at=now, due_at=now)
+        await self.put(MailIntent(self.token(12), kind, address_key, created_at=now, due_at=now, language=language))
+
+    async def put(self, intent: MailIntent) -> None:
+        """Put an intent into the outbox that is due. Durable when it returns."""
         if not await self.store.outbox.add(intent):
             raise StoreUnavailable
         self.wake_mail()

@@ -1,8 +1,11 @@
 """Sessions: start, refresh, end; and who makes a request."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from hydracore.errors import (
     EmailNotVerified,
@@ -15,13 +18,32 @@ from hydracore.flows.services import Services
 from hydracore.models import CurrentUser, Grant, Session, User
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A session that is about to begin."""
+
+    session_id: str
+    claims: Mapping[str, Any]
+
+
 async def start_session(services: Services, user: User, network: str) -> Grant:
     """A new session, never an adopted one. It carries the user's epoch as it was read: if that has
-    moved on meanwhile (a reset, a disabled account), the session is void from the start."""
+    moved on meanwhile (a reset, a disabled account), the session is void from the start.
+    Raises what a plugin refuses with, and then there is none."""
+    return await open_session(services, user, await plan_session(services, user, network), network)
+
+
+async def plan_session(services: Services, user: User, network: str) -> Plan:
+    """What a session will be, once the plugins agree; nothing is kept yet."""
+    session_id = services.token(18)
+    return Plan(session_id, await services.registry.before_issue_token(user.account, session_id, network))
+
+
+async def open_session(services: Services, user: User, plan: Plan, network: str) -> Grant:
     now = services.now()
     tokens = services.settings.tokens
     session = Session(
-        id=services.token(18),
+        id=plan.session_id,
         user_id=user.id,
         epoch=user.epoch,
         generation=1,
@@ -33,7 +55,7 @@ async def start_session(services: Services, user: User, network: str) -> Grant:
     if not await services.store.sessions.add(session):
         raise StoreUnavailable
     services.announce(LoggedIn(user_id=user.id, session_id=session.id, network=network))
-    return _grant(services, user, session)
+    return _grant(services, user, session, plan.claims)
 
 
 async def refresh(services: Services, token: str, network: str) -> Grant:
@@ -41,9 +63,10 @@ async def refresh(services: Services, token: str, network: str) -> Grant:
 
     The first to present generation n moves the session to n+1. Whoever presents n again within the
     grace gets the same n+1. Anything older is theft and ends the session (RFC 9700, section 4.14.2).
-    Raises :class:`InvalidRefreshToken`.
+    Raises :class:`InvalidRefreshToken`, and what a plugin refuses with: the token is not used up then.
     """
     session_id, generation = services.refresh.read(token)
+    claims = await _claims(services, session_id, network) if services.registry.adds_claims else {}
     now = services.now()
     idle_end = now + timedelta(seconds=services.settings.tokens.idle_ttl)
     session = await services.store.sessions.advance(session_id, generation, now, idle_end)
@@ -53,7 +76,16 @@ async def refresh(services: Services, token: str, network: str) -> Grant:
     if user is None or user.disabled or user.epoch != session.epoch:
         raise InvalidRefreshToken
     services.announce(Refreshed(user_id=user.id, session_id=session.id, network=network))
-    return _grant(services, user, session)
+    return _grant(services, user, session, claims)
+
+
+async def _claims(services: Services, session_id: str, network: str) -> Mapping[str, Any]:
+    """What the plugins add, asked before the refresh token is used up: one that fails costs nobody the session."""
+    session = await services.store.sessions.live(session_id, services.now())
+    user = await services.store.users.by_id(session.user_id) if session else None
+    if session is None or user is None or user.disabled or user.epoch != session.epoch:
+        return {}  # It is refused below, or taken for theft.
+    return await services.registry.before_issue_token(user.account, session_id, network)
 
 
 async def _repeated(services: Services, session_id: str, generation: int, network: str) -> Session:
@@ -102,7 +134,9 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
         raise NotAuthenticated
     if not claims.email_verified and not allow_unverified:
         raise EmailNotVerified
-    return CurrentUser(user.id, user.email, user.email_verified, user.created_at, session.id)
+    return CurrentUser(
+        user.id, user.email, user.email_verified, user.created_at, session.id, user.profile, claims.added
+    )
 
 
 async def holder(services: Services, access_token: str) -> str:
@@ -113,10 +147,10 @@ async def holder(services: Services, access_token: str) -> str:
         return ""
 
 
-def _grant(services: Services, user: User, session: Session) -> Grant:
+def _grant(services: Services, user: User, session: Session, claims: Mapping[str, Any]) -> Grant:
     ends = min(session.expires_at, session.ends_at)
     return Grant(
-        access_token=services.access.issue(user, session),
+        access_token=services.access.issue(user, session, claims),
         refresh_token=services.refresh.issue(session.id, session.generation),
         expires_in=services.access.ttl,
         email_verified=user.email_verified,

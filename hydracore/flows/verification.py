@@ -1,14 +1,15 @@
 """Proof of an address by a mailed code of six digits."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 
 from hydracore.addresses import parse_address
 from hydracore.errors import InvalidCode, StoreUnavailable
-from hydracore.events import EmailVerified, VerificationFailed
+from hydracore.events import EmailVerified, MailRequested, VerificationFailed
 from hydracore.flows.services import Services
-from hydracore.flows.session import holder, start_session
+from hydracore.flows.session import holder, open_session, plan_session
 from hydracore.limits import Spend
 from hydracore.models import Address, Code, Grant, MailKind, User
 from hydracore.secret import same
@@ -32,6 +33,8 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         Spend("verify_network", (network,)),
     ):
         user = await _proven(services, address, code, network)
+        await services.admit(user, network, "code")
+        plan = await plan_session(services, replace(user, email_verified=True), network)
         holds_session = bool(access_token) and await holder(services, access_token) == user.id
         verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not holds_session)
         if verified is None:
@@ -41,7 +44,7 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         await services.store.codes.drop_kind(user.id, "verification")
         await services.store.sessions.end_epochs_before(user.id, verified.epoch)
     services.announce(EmailVerified(user_id=user.id, network=network))
-    return await start_session(services, verified, network)
+    return await open_session(services, verified, plan, network)
 
 
 async def _proven(services: Services, address: Address, code: str, network: str) -> User:
@@ -86,7 +89,7 @@ def code_digest(services: Services, user_id: str, epoch: int, code: str) -> str:
     return services.secret.mac("verification-code", user_id, str(epoch), code)
 
 
-async def ask_for_mail(services: Services, kind: MailKind, email: str, network: str) -> None:
+async def ask_for_mail(services: Services, kind: MailKind, email: str, network: str, language: str = "") -> None:
     """Have a mail sent that an account at that address may need.
 
     The same work for every address: counters, and one intent. Whether there is an account, and
@@ -99,4 +102,6 @@ async def ask_for_mail(services: Services, kind: MailKind, email: str, network: 
         Spend("mail_address_hourly", (kind, address.key)),
         Spend("mail_network", (network,)),
     )
-    await services.post(kind, address.key)
+    await services.post(kind, address.key, language)
+    digest = services.address_digest(address.key)
+    services.announce(MailRequested(kind=kind, address_digest=digest, network=network))

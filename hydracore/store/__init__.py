@@ -11,7 +11,7 @@ Invariants live in the database: a unique index or one atomic operation, never a
 act. Expiry is part of every query; the TTL indexes only tidy up.
 """
 
-from hydracore.store.documents import reason
+from hydracore.store.documents import DriverError, reason
 from hydracore.store.store import Store
 
-__all__ = ["Store", "reason"]
+__all__ = ["DriverError", "Store", "reason"]

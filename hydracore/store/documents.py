@@ -17,6 +17,10 @@ Query = Mapping[str, Any]
 _REFUSALS = {13: "this user may not do that", 18: "the credentials in store.uri are wrong", 14031: "its disk is full"}
 
 
+# What any driver raises: all of them speak PyMongo's errors.
+DriverError = PyMongoError
+
+
 class Duplicate(Exception):
     """A unique index refused a write."""
 

@@ -40,10 +40,10 @@ class Outbox:
     async def defer(self, intent: MailIntent, due_at: datetime, error: str) -> None:
         await self._intents.change(_held(intent), {"$set": {**_FREE, "due_at": due_at, "error": error}})
 
-    async def bury(self, intent: MailIntent, error: str) -> None:
-        """A dead letter: it keeps what it was for, not the secret that it held."""
-        dead = {**_FREE, "dead": True, "error": error, "sealed": None, "sealed_until": None}
-        await self._intents.change(_held(intent), {"$set": dead})
+    async def bury(self, intent: MailIntent, error: str, *, whole: bool = False) -> None:
+        """A dead letter: it keeps what it was for, and not the secret that it held, unless ``whole``."""
+        sealed = {} if whole else {"sealed": None, "sealed_until": None}
+        await self._intents.change(_held(intent), {"$set": {**_FREE, "dead": True, "error": error, **sealed}})
 
     async def release(self, intent: MailIntent, now: datetime) -> None:
         """Give a lease back unused: the attempt does not count."""

@@ -55,9 +55,11 @@ class Store:
         self.keys = SigningKeys(self.collection("keys"))
 
     def collection(self, name: str) -> Any:
-        """The driver's collection that was declared under that name."""
+        """The driver's collection that was declared under that name. Raises ``LookupError``."""
         if self._database is None:
             raise StoreUnavailable
+        if name not in self._collections:
+            raise LookupError(f"nobody registered a collection named {name}")
         concern = _DURABLE if self._collections[name].durable else _FAST
         return self._database.get_collection(name, write_concern=concern)
 
@@ -78,6 +80,10 @@ class Store:
         except TimeoutError:
             return "the database does not answer"
         return f"indexes are missing: {', '.join(absent)}" if absent else ""
+
+    async def drop(self) -> None:
+        """Delete the whole database: what tests made."""
+        await answer(self._database.client.drop_database(self._name))
 
     async def close(self) -> None:
         if self._close is not None:

@@ -43,6 +43,13 @@ class Users:
         update = {"$set": {"password_hash": password_hash, "email_verified": True}, "$inc": {"epoch": 1}}
         return await self._users.change({"_id": user_id, "epoch": epoch, "disabled": False}, update)
 
+    async def take_over(self, user_id: str, epoch: int, authority: str) -> User | None:
+        """Once, while unverified and of that epoch: the account becomes an authenticator's, its password goes, and a
+        new epoch ends what there was. The loser of a race gets None."""
+        update = {"$set": {"password_hash": "", "email_verified": True, "authority": authority}, "$inc": {"epoch": 1}}
+        unverified = {"_id": user_id, "epoch": epoch, "email_verified": False, "disabled": False}
+        return await self._users.change(unverified, update)
+
     async def rehash(self, user: User, password_hash: str) -> None:
         """Replace the hash unless the password was changed meanwhile."""
         same_hash = {"_id": user.id, "password_hash": user.password_hash}

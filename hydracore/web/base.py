@@ -3,11 +3,12 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
+from tornado.web import Application, Finish, HTTPError, RequestHandler, stream_request_body
 
 from hydracore.errors import (
     BadRequest,
@@ -23,7 +24,8 @@ from hydracore.flows.session import authenticate
 from hydracore.logs import logger
 from hydracore.models import CurrentUser, Grant
 from hydracore.validation import Schemas, parse_json
-from hydracore.web.client import Proxies, check_origin
+from hydracore.web.access import access_of, public
+from hydracore.web.client import Proxies, check_origin, languages
 from hydracore.web.cookies import Cookies
 
 log = logger("hydracore.web")
@@ -49,7 +51,18 @@ class Web:
     cookies: Cookies
     origins: tuple[str, ...]
     not_ready: Callable[[], Awaitable[str]]
+    plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
     in_flight: set["Endpoint"] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plugin's endpoint comes from."""
+
+    name: str
+    plugin: object
+    path: str
+    schemas: Schemas
 
 
 def bearer_token(request: HTTPServerRequest) -> str:
@@ -76,15 +89,24 @@ async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified
 
 @stream_request_body
 class Endpoint(RequestHandler):
-    """One call. Closed unless it says otherwise: ``public`` needs no caller, ``allow_unverified``
-    takes one whose address is not proven yet."""
+    """One call: its methods are coroutine functions named after HTTP's.
 
-    public = False
-    allow_unverified = False
+    Whom it answers is said by ``public``, ``unverified`` or ``verified``; silence means verified, and stops the start.
+    In a method there are ``self.caller`` (a :class:`CurrentUser`), ``self.network``, ``self.body(schema)`` and
+    ``self.reply(value, status)``; a ``HydraError`` that it raises is answered as such. ``self.plugin`` is the plugin
+    that registered it.
+    """
+
     challenge = BEARER
     caller: CurrentUser
+    plugin: Any = None
+    _of: "Origin | None" = None
 
     # -- before the call ---------------------------------------------------------------------
+
+    def initialize(self, of: "Origin | None" = None) -> None:
+        if of is not None:
+            self._of, self.plugin = of, of.plugin
 
     def set_default_headers(self) -> None:
         self.web: Web = self.application.settings["hydracore_web"]
@@ -115,6 +137,11 @@ class Endpoint(RequestHandler):
         """The client's network, as limits and events know it."""
         return self.web.proxies.network(self.request)
 
+    @property
+    def language(self) -> str:
+        """What the client would like to read: the tags of its Accept-Language, the best first, parted by commas."""
+        return languages(self.request.headers.get("Accept-Language", ""))
+
     async def prepare(self) -> None:
         self.web.in_flight.add(self)
         if not self._implements(self.request.method or ""):
@@ -123,11 +150,27 @@ class Endpoint(RequestHandler):
             await self._admit()
         except HydraError as error:
             self._refuse(error)
+        else:
+            if self._of is not None:
+                self._guard(self._of)
 
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
-        if not self.public and self.request.method != "OPTIONS":
-            self.caller = await current_user(self.web, self.request, allow_unverified=self.allow_unverified)
+        access = access_of(type(self), self.request.method or "")
+        if access != "public" and self.request.method != "OPTIONS":
+            self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
+
+    def _guard(self, of: "Origin") -> None:
+        """Give a plugin's method its deadline, and put its failures down to the plugin."""
+        name = (self.request.method or "").lower()
+        method = getattr(self, name)
+
+        async def guarded(*args: str, **kwargs: str) -> None:
+            call = self.web.services.registry.calls.call
+            work = partial(method, *args, **kwargs)
+            await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
+
+        setattr(self, name, guarded)
 
     def _refuse(self, error: HydraError) -> None:
         """Answer with ``error`` once the body has been read: an answer before that would close the
@@ -152,11 +195,17 @@ class Endpoint(RequestHandler):
     # -- in the call -------------------------------------------------------------------------
 
     def body(self, schema: str) -> Mapping[str, Any]:
-        """The JSON body, held against a schema. Raises :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        """The JSON body, held against ``schemas/<schema>.json`` (a plugin's own), with its defaults and without what it
+        does not know. Raises :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        schemas = self._of.schemas if self._of is not None else self.web.schemas
+        return schemas.check(schema, self.json())
+
+    def json(self) -> Any:
+        """The JSON body as it came, strictly read. Raises as :meth:`body` does."""
         media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise UnsupportedMediaType
-        return self.web.schemas.check(schema, parse_json(b"".join(self._chunks)))
+        return parse_json(b"".join(self._chunks))
 
     def reply(self, value: Mapping[str, Any], status: int = 200) -> None:
         self.set_status(status)
@@ -228,12 +277,15 @@ class Endpoint(RequestHandler):
 
     # -- what it is ------------------------------------------------------------------------------
 
-    def allowed(self) -> list[str]:
-        return [method for method in _METHODS if self._implements(method)]
+    @classmethod
+    def allowed(cls) -> list[str]:
+        """The HTTP methods that it has."""
+        return [method for method in _METHODS if cls._implements(method)]
 
-    def _implements(self, method: str) -> bool:
+    @classmethod
+    def _implements(cls, method: str) -> bool:
         name = method.lower()
-        return method in _METHODS and getattr(type(self), name) is not getattr(RequestHandler, name)
+        return method in _METHODS and getattr(cls, name) is not getattr(RequestHandler, name)
 
     def _allow_origin(self) -> None:
         """CORS for the configured origins, and for them alone."""
@@ -247,10 +299,9 @@ class Endpoint(RequestHandler):
             self.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
 
 
+@public
 class NothingHere(Endpoint):
     """Paths that lead nowhere."""
-
-    public = True
 
     async def _nothing(self, *args: str, **kwargs: str) -> None:
         raise NotFound

@@ -1,5 +1,6 @@
 """Whose request it is: the client's network behind proxies, and whether our own pages sent it."""
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -10,6 +11,8 @@ from hydracore.errors import CrossOriginRefused
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+_LANGUAGE = re.compile(r"(?P<tag>[a-z]{2,8}(-[a-z0-9]{1,8}){0,3})(\s*;\s*q=(?P<weight>[01](\.[0-9]{0,3})?))?")
+_UNIX_SOCKET = "0.0.0.0"  # noqa: S104  # what Tornado calls the peer of one; nothing is bound
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -27,7 +30,7 @@ class Proxies:
         """The client's network: IPv4 /32, IPv6 /64. Behind trusted proxies the client is the
         right-most hop that is none of them; a header that cannot be parsed counts for nothing."""
         peer = request.remote_ip or ""
-        client = _parse(peer)
+        client = None if peer == _UNIX_SOCKET else _parse(peer)
         if self.trusts(peer):
             for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
                 parsed = _parse(hop.strip())
@@ -37,6 +40,14 @@ class Proxies:
                 if not self.trusts(str(parsed)):
                     break
         return _network_of(client) if client is not None else "local"
+
+
+def languages(header: str) -> str:
+    """The tags of an Accept-Language header (RFC 9110, section 12.5.4), the best first, five at most."""
+    found = (_LANGUAGE.fullmatch(part.strip()) for part in header[:500].lower().split(","))
+    weighted = [(float(match["weight"] or 1), match["tag"]) for match in found if match]
+    wanted = [tag for weight, tag in sorted(weighted, key=lambda item: -item[0]) if weight > 0]
+    return ",".join(wanted[:5])
 
 
 def check_origin(request: HTTPServerRequest, origins: Sequence[str]) -> None:

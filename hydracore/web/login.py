@@ -5,24 +5,24 @@ from base64 import b64decode
 
 from hydracore.errors import InvalidCredentials
 from hydracore.flows.login import log_in
+from hydracore.web.access import public
 from hydracore.web.base import BASIC, Endpoint
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PASSWORD = 128
 
 
+@public
 class Login(Endpoint):
-    public = True
-
     async def post(self) -> None:
         body = self.body("login")
         self.sign_in(await log_in(self.web.services, body["email"], body["password"], self.network))
 
 
+@public
 class Token(Endpoint):
     """For first-party tools: the tokens in the body and never a cookie."""
 
-    public = True
     challenge = BASIC
 
     async def post(self) -> None:

@@ -1,12 +1,19 @@
 """The table of calls."""
 
+import inspect
 import re
+from collections.abc import Iterable, Iterator
 
 from tornado.routing import PathMatches, Rule
 from tornado.web import Application
 
+from hydracore.errors import PluginError
+from hydracore.records import Route
+from hydracore.registry import Owned, Registry
+from hydracore.validation import Schemas, schemas_in
 from hydracore.web import login, recovery, registration, service, session, verification
-from hydracore.web.base import Endpoint, Web, nested
+from hydracore.web.access import access_of
+from hydracore.web.base import Endpoint, Origin, Web, nested
 
 AUTH: dict[str, type[Endpoint]] = {
     "/register": registration.Register,
@@ -27,19 +34,83 @@ SERVICE: dict[str, type[Endpoint]] = {
     "/.well-known/jwks.json": service.Jwks,
 }
 
+_PARAMETER = re.compile(r"\\\{([a-z][a-z0-9_]*)\\\}")
+
 
 def auth_rules(web: Web, prefix: str) -> list[Rule]:
-    """The auth API under ``prefix``, for the rules of any Tornado application."""
-    table = [Rule(PathMatches(re.escape(prefix + path) + "$"), handler) for path, handler in AUTH.items()]
+    """The auth API under ``prefix``, the plugins' calls included, for the rules of any Tornado application."""
+    table = [Rule(PathMatches(_pattern(prefix + path)), endpoint) for path, endpoint in AUTH.items()]
+    for endpoint, origin in web.plugins:
+        table.append(Rule(PathMatches(_pattern(prefix + origin.path)), endpoint, {"of": origin}))
     return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), nested(web, table))]
 
 
 def service_rules(web: Web) -> list[Rule]:
     """Health and published keys, at the root."""
-    application = nested(web, [Rule(PathMatches(re.escape(path) + "$"), handler) for path, handler in SERVICE.items()])
-    return [Rule(PathMatches(re.escape(path) + "$"), application) for path in SERVICE]
+    application = nested(web, [Rule(PathMatches(_pattern(path)), endpoint) for path, endpoint in SERVICE.items()])
+    return [Rule(PathMatches(_pattern(path)), application) for path in SERVICE]
 
 
 def standalone(web: Web, prefix: str) -> Application:
     """All of it, with our 404 for every other path."""
     return nested(web, [*auth_rules(web, prefix), *service_rules(web)])
+
+
+def _pattern(path: str) -> str:
+    return _PARAMETER.sub(r"(?P<\1>[^/]+)", re.escape(path)) + "$"
+
+
+# -- the plugins' ----------------------------------------------------------------------------------
+
+
+def plugin_calls(registry: Registry) -> tuple[tuple[type[Endpoint], Origin], ...]:
+    """The calls of the loaded plugins. Raises :class:`PluginError` for an endpoint that is none, or does not say
+    whom it answers, and for a schema that is none."""
+    schemas = {name: _schemas(owned) for name, owned in registry.loaded.items()}
+    calls = []
+    for route in registry.routes.values():
+        name = registry.owner_of(route)
+        _audit(name, route)
+        calls.append((route.endpoint, Origin(name, registry.loaded[name].plugin, route.path, schemas[name])))
+    return tuple(calls)
+
+
+def audited(table: Iterable[tuple[str, type[Endpoint]]]) -> Iterator[str]:
+    """What is wrong with endpoints, in words."""
+    for path, endpoint in table:
+        for method in endpoint.allowed():
+            function, what = getattr(endpoint, method.lower()), f"{endpoint.__name__} ({method} {path})"
+            if access_of(endpoint, method) is None and method != "OPTIONS":
+                yield f"{what} does not say whom it answers: decorate it with public, unverified or verified"
+            if not inspect.iscoroutinefunction(function) and method != "OPTIONS":
+                yield f"{what} is no coroutine function: write async def {method.lower()}"
+        if endpoint.allowed() == ["OPTIONS"]:
+            yield f"{endpoint.__name__} ({path}) has no method: write async def get, say"
+
+
+def _audit(name: str, route: Route) -> None:
+    endpoint = route.endpoint
+    if not (isinstance(endpoint, type) and issubclass(endpoint, Endpoint)):
+        raise PluginError(
+            name, f"The plugin {name} registers {endpoint!r} for {route.path}: it takes a subclass of Endpoint."
+        )
+    for problem in audited([(route.path, endpoint)]):
+        raise PluginError(name, f"The plugin {name} has an endpoint that does not fit: {problem}.")
+    try:
+        re.compile(_pattern(route.path))
+    except re.error as error:
+        raise PluginError(name, f"The plugin {name} registers the path {route.path}: {error}.") from error
+
+
+def _schemas(owned: Owned) -> Schemas:
+    folder = owned.source.folder / "schemas" if owned.source and owned.source.folder else None
+    if folder is None or not folder.is_dir():
+        return Schemas({})
+    try:
+        schemas = schemas_in(folder)
+        schemas.pop("config", None)  # The section's, which was held against it already.
+        return Schemas(schemas)
+    except ValueError as error:
+        raise PluginError(
+            owned.name, f"The plugin {owned.name} has a schema in {folder} that is none: {error}"
+        ) from error

@@ -1,15 +1,15 @@
 """What the operator's tools and other services ask: health, and the published keys."""
 
 from hydracore.errors import KeysUnavailable
+from hydracore.web.access import public
 from hydracore.web.base import Endpoint
 
 _JWKS_MAX_AGE = 30
 
 
+@public
 class Live(Endpoint):
     """The process answers."""
-
-    public = True
 
     async def get(self) -> None:
         self.reply({"status": "live"})
@@ -17,10 +17,9 @@ class Live(Endpoint):
     head = get
 
 
+@public
 class Ready(Endpoint):
     """The process can serve: the store is there, with its indexes and a signing key."""
-
-    public = True
 
     async def get(self) -> None:
         reason = await self.web.not_ready()
@@ -33,10 +32,9 @@ class Ready(Endpoint):
     head = get
 
 
+@public
 class Jwks(Endpoint):
     """The keys that prove access tokens (RFC 7517). Cached for less than a new key's lead."""
-
-    public = True
 
     async def get(self) -> None:
         published = self.web.services.keys.jwks()

@@ -2,13 +2,13 @@
 
 from hydracore.errors import InvalidRefreshToken
 from hydracore.flows.session import log_out, refresh
+from hydracore.web.access import public, unverified
 from hydracore.web.base import Endpoint, bearer_token
 
 
+@public
 class Refresh(Endpoint):
     """From the body, or from the cookie; what came by cookie goes back by cookie."""
-
-    public = True
 
     async def post(self) -> None:
         given = self.body("refresh")["refresh_token"]
@@ -22,10 +22,9 @@ class Refresh(Endpoint):
             self.sign_in(grant)
 
 
+@public
 class Logout(Endpoint):
     """Ends every session whose token came along; says 204 whatever came."""
-
-    public = True
 
     async def post(self) -> None:
         cookies, jar = self.web.cookies, self.request.cookies
@@ -37,10 +36,9 @@ class Logout(Endpoint):
         self.set_status(204)
 
 
+@unverified
 class Me(Endpoint):
     """Answers unverified users too, so that a front end can ask them to look at their mail."""
-
-    allow_unverified = True
 
     async def get(self) -> None:
         self.reply(self.caller.public())

@@ -24,7 +24,7 @@ class LimitsMongodb:
     @hookimpl
     def hydracore_register_collections(self) -> list[Collection]:
         # A minute later than it could: nodes' clocks differ, and a live counter must not be deleted.
-        return [Collection("limits", [Index([("ends", 1)], expire_after=60)], durable=False)]
+        return [Collection("counters", [Index([("ends", 1)], expire_after=60)], durable=False)]
 
     @hookimpl
     def hydracore_register_limit_backends(self) -> list[LimitBackend]:
@@ -48,7 +48,7 @@ class LimitsMongodb:
             return _count(found, now)
 
     async def _change(self, query: Document, update: Document, *, upsert: bool = False) -> Document:
-        found = await self._context.collection("limits").find_one_and_update(
+        found = await self._context.collection("counters").find_one_and_update(
             query, update, upsert=upsert, return_document=ReturnDocument.AFTER
         )
         return dict(found or {})

@@ -9,13 +9,24 @@ from typing import Any
 
 import pytest
 
+from hydracore.chance import token as real_token
 from hydracore.config import check_section, load
-from hydracore.mail import Templates
+from hydracore.discovery import installed
+from hydracore.letters import Templates
 from hydracore.plugin import Context
-from hydracore.registry import installed
 
 Make = Callable[..., Any]
 Write = Callable[..., EmailMessage]
+
+
+class Lent:
+    """Surroundings that hold the database alone: ``database(name)`` gives a collection."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    def collection(self, name: str) -> Any:
+        return self._database(name)
 
 
 @pytest.fixture
@@ -23,7 +34,14 @@ def make(tmp_path: Path) -> Make:
     """Makes the plugin of that name from its entry point, with that section, checked as the core does."""
 
     def made(
-        name: str, *, now: Any = lambda: datetime.now(UTC), database: Any = None, settings: Any = None, **section: Any
+        name: str,
+        *,
+        now: Any = lambda: datetime.now(UTC),
+        token: Any = real_token,
+        surroundings: Any = None,
+        database: Any = None,
+        settings: Any = None,
+        **section: Any,
     ) -> Any:
         plugin = installed()[name]
         context = Context(
@@ -31,7 +49,8 @@ def make(tmp_path: Path) -> Make:
             check_section(name, section, plugin.schema()),
             settings=settings or load(environment={}, overrides={"data_dir": str(tmp_path / "data")}),
             now=now,
-            database=database,
+            token=token,
+            surroundings=surroundings or Lent(database),
         )
         return plugin.load()(context)
 

@@ -1,13 +1,15 @@
-"""One suite for every place where attempts are counted; the real mongod is the judge."""
+"""One suite for every place where attempts are counted; the real mongod and the real Valkey are the judges."""
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from support import DRIVERS
 from tornado.ioloop import IOLoop
+from valkeys import Slowed
 
 from hydracore.plugin import Count
 from hydracore.store import Store
@@ -51,7 +53,8 @@ def over(io_loop: IOLoop, request: pytest.FixtureRequest, make: Any, hands: Hand
     def opened(driver: str) -> Any:
         counting: dict[str, Counting] = {}
         plugin = make("limits_mongodb", now=hands, database=lambda name: counting[name])
-        collections = plugin.hydracore_register_collections()
+        [own] = plugin.hydracore_register_collections()
+        collections = [replace(own, name=f"limits_mongodb.{own.name}")]
         store = Store(driver=driver, database=f"limits_{driver}", timeout=10, collections=collections)
         uri = "" if driver == "memory" else request.getfixturevalue("mongod_uri")
 
@@ -59,12 +62,12 @@ def over(io_loop: IOLoop, request: pytest.FixtureRequest, make: Any, hands: Hand
             store.open(uri)
             stores.append(store)
             await store.ensure()
-            await store.collection("limits").delete_many({})
-            counting["limits"] = Counting(store.collection("limits"))
+            await store.collection("limits_mongodb.counters").delete_many({})
+            counting["limits_mongodb.counters"] = Counting(store.collection("limits_mongodb.counters"))
 
         io_loop.run_sync(start)
-        plugin.documents = lambda: store.collection("limits").count_documents({})
-        plugin.asked = lambda: counting["limits"].asked
+        plugin.documents = lambda: store.collection("limits_mongodb.counters").count_documents({})
+        plugin.asked = lambda: counting["limits_mongodb.counters"].asked
         return plugin
 
     yield opened
@@ -77,11 +80,14 @@ def mongodb(request: pytest.FixtureRequest, over: Any) -> Any:
     return over(request.param)
 
 
-@pytest.fixture(params=["memory", *(f"mongodb over {driver}" for driver in DRIVERS)])
+@pytest.fixture(params=["memory", "redis", *(f"mongodb over {driver}" for driver in DRIVERS)])
 def backend(request: pytest.FixtureRequest, make: Any, over: Any, hands: Hands) -> Any:
     """``hit`` of the backend that the plugin registers."""
     kind, _, driver = request.param.partition(" over ")
-    plugin = over(driver) if driver else make("limits_memory", now=hands)
+    if kind == "redis":
+        plugin = Slowed(request, make, hands)
+    else:
+        plugin = over(driver) if driver else make("limits_memory", now=hands)
     [registered] = plugin.hydracore_register_limit_backends()
     assert registered.name == kind
     return registered.hit

@@ -18,8 +18,8 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from hydracore.config import check_section, load
+from hydracore.discovery import installed
 from hydracore.plugin import MailDeferred, MailRefused, StartupError
-from hydracore.registry import installed
 
 KEY = "re_hunter2"
 Answer = tuple[int, Any]

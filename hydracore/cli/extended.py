@@ -1,0 +1,86 @@
+"""The commands that plugins bring, beside ours."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from copy import copy
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hydracore.cli.data import opened
+from hydracore.cli.output import says_why
+from hydracore.config import Config, load
+from hydracore.core import HydraCore
+from hydracore.errors import PluginError
+from hydracore.logs import configure
+from hydracore.store.embedded import running
+
+
+class Extended(click.Group):
+    """Our commands, then those of the plugins that the configuration enables."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        return own if own is not None else _commands(configuration_file(ctx)).get(cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        own = super().list_commands(ctx)
+        try:
+            return [*own, *sorted(_commands(configuration_file(ctx)))]
+        except click.ClickException:
+            return own  # Help must come even where the configuration is wrong.
+
+
+def configuration_file(context: click.Context) -> Path | None:
+    """The configuration's file, as ``--config`` or the folder says."""
+    given: Path | None = context.params.get("file")
+    return given if given is not None or not Path("config.toml").is_file() else Path("config.toml")
+
+
+def _commands(file: Path | None) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+
+    @says_why
+    def find() -> None:
+        config = load(file)
+        configure("error", config.log.format)
+        hydra = HydraCore(config, uri=running(config.data_dir) if config.embedded else None, deliver_mail=False)
+        for command in hydra.registry.commands.values():
+            owner = hydra.registry.owner_of(command)
+            if not isinstance(command.command, click.Command):
+                raise PluginError(owner, f"The plugin {owner} registers {command.name}, which is no click command.")
+            found[command.name] = _bound(command.command, command.name, hydra, config)
+
+    find()
+    return found
+
+
+def _bound(command: click.Command, name: str, hydra: HydraCore, config: Config) -> click.Command:
+    """The command with its coroutine functions run in an open ``hydra``. A copy: a module's commands are
+    everybody's who imports it."""
+    bound = copy(command)
+    bound.name = name
+    if isinstance(bound, click.Group):
+        bound.commands = {key: _bound(each, key, hydra, config) for key, each in bound.commands.items()}
+    callback = bound.callback
+    if inspect.iscoroutinefunction(callback):
+        bound.callback = says_why(_in_hydra(callback, hydra, config))
+    elif callback is not None:
+        bound.callback = says_why(callback)
+    return bound
+
+
+def _in_hydra(
+    callback: Callable[..., Coroutine[Any, Any, None]], hydra: HydraCore, config: Config
+) -> Callable[..., None]:
+    @wraps(callback)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def work(_: HydraCore) -> None:
+            await callback(*args, **kwargs)
+
+        asyncio.run(opened(hydra, config, work))
+
+    return run

@@ -1,0 +1,200 @@
+"""What has to fit together: names, versions, records. Each complaint names both parties and the remedy."""
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, TypeVar
+
+from hydracore.config import Config, check_section
+from hydracore.discovery import Installed
+from hydracore.errors import ConfigError, PluginError, StartupError
+from hydracore.hookspecs import API_VERSION
+from hydracore.records import Command, Context, MailTransport, ProfileMember, Route
+from hydracore.validation import compiled
+
+Factory = Callable[[Context], object]
+Record = TypeVar("Record")
+
+OUR_COMMANDS = frozenset({"check-config", "keys", "mail", "plugins", "serve", "sessions", "users"})
+_CLAIMS_BYTES = 2048
+_MEMBER = re.compile("[a-z][a-z0-9_]{0,63}")
+
+
+def make(name: str, factory: Factory | Installed, context: Context) -> object:
+    """The plugin. Raises :class:`PluginError` whatever its module or its class does."""
+    try:
+        return (factory.load() if isinstance(factory, Installed) else factory)(context)
+    except StartupError as error:
+        raise PluginError(name, str(error)) from error
+    except ImportError as error:
+        raise PluginError(name, f"The plugin {name} cannot be imported: {error}.{_extra(name, factory)}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(name, f"The plugin {name} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _extra(name: str, factory: Factory | Installed) -> str:
+    if isinstance(factory, Installed) and factory.distribution == "hydracore":
+        return f' Perhaps: pip install "hydracore[{name.partition("_")[2]}]".'
+    return ""
+
+
+def check_names(config: Config, known: Mapping[str, Installed], extra: Iterable[str]) -> None:
+    """Every plugin that the configuration names is there, and its section is right, loaded or not."""
+    every = {*known, *extra}
+    for source, names in (("plugins.enabled", config.plugins.enabled), ("[plugins.…]", config.plugins.sections)):
+        for name in names:
+            if name not in every:
+                raise ConfigError(
+                    f"{source} names {name}, and no such plugin is installed{meant(name, every, 'installed')}"
+                )
+    for name in set(config.plugins.sections) & set(known):
+        check_section(name, config.plugins.sections[name], known[name].schema())
+
+
+def check_version(name: str, plugin: object) -> None:
+    """A plugin may say ``requires_api = "1.2"``: the same first number, and not more than we have."""
+    wanted = getattr(plugin, "requires_api", API_VERSION)
+    try:
+        major, minor = (int(part) for part in str(wanted).split("."))
+    except ValueError as error:
+        raise PluginError(name, f'The plugin {name} has requires_api = {wanted!r}; write it as "1.0".') from error
+    ours = [int(part) for part in API_VERSION.split(".")]
+    if major != ours[0] or minor > ours[1]:
+        raise PluginError(
+            name,
+            f"The plugin {name} requires the hook API {wanted}, and this HydraCore has {API_VERSION}. "
+            f"Install a {name} made for {API_VERSION}, or a HydraCore that has {wanted}.",
+        )
+
+
+def check_spelling(name: str, plugin: object, specs: ModuleType) -> None:
+    """What looks like a hook is one: pluggy alone would pass over a misspelt name."""
+    for attribute in dir(plugin):
+        if attribute.startswith("hydracore_") and not hasattr(specs, attribute):
+            known = [hook for hook in dir(specs) if hook.startswith("hydracore_")]
+            raise PluginError(
+                name,
+                f"The plugin {name} implements {attribute}, and HydraCore has no such hook"
+                f"{meant(attribute, known, 'it has')}",
+            )
+
+
+def check_kind(name: str, hook: str, function: Callable[..., Any]) -> None:
+    """What registers is a plain function, a moment is a coroutine function."""
+    wants_async = not hook.startswith("hydracore_register_")
+    if inspect.iscoroutinefunction(function) != wants_async:
+        said = "async def." if wants_async else "def, not async def."
+        raise PluginError(name, f"The plugin {name} must write {hook} as {said}")
+
+
+def registered(owner: str, hook: str, function: Callable[[], Any]) -> list[Any]:
+    """What a plugin registers. Raises :class:`PluginError` where it fails, or returns no list."""
+    try:
+        return list(function())
+    except StartupError as error:
+        raise PluginError(owner, str(error)) from error
+    except Exception as error:
+        raise PluginError(
+            owner, f"The plugin {owner} failed in {hook}, which returns a list: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_path(owner: str, route: Route) -> None:
+    """A plugin's paths are its own: no other plugin and no later HydraCore can want the same."""
+    first = route.path.split("/")[1] if route.path.startswith("/") else ""
+    if first.replace("-", "_") != owner:
+        raise PluginError(
+            owner,
+            f"The plugin {owner} registers the path {route.path}; its paths begin with /{owner.replace('_', '-')}.",
+        )
+
+
+def check_member(owner: str, member: ProfileMember) -> None:
+    """A member of register has a name of its own and a schema."""
+    if not _MEMBER.fullmatch(member.name) or member.name in ("email", "password"):
+        raise PluginError(
+            owner,
+            f"The plugin {owner} registers the member {member.name!r}: a name has lower-case letters, digits and _, "
+            "and is neither email nor password.",
+        )
+    try:
+        compiled(member.schema)
+    except ValueError as error:
+        raise PluginError(
+            owner, f"The plugin {owner} registers the member {member.name} with a schema that is none: {error}"
+        ) from error
+
+
+def check_command(owner: str, command: Command) -> None:
+    """A plugin's command does not stand in the way of ours."""
+    if command.name in OUR_COMMANDS:
+        raise PluginError(
+            owner, f"The plugin {owner} registers the command {command.name}, which is HydraCore's own. Rename it."
+        )
+
+
+def check_over(
+    transport: MailTransport, transports: Mapping[str, MailTransport], owner: str, above: tuple[str, ...] = ()
+) -> None:
+    """The transports that one hands over to are there, and it is not among them."""
+    for name in transport.over:
+        if name not in transports:
+            raise PluginError(
+                owner,
+                f"The plugin {owner} hands mail over to {name}, which no loaded plugin registers"
+                f"{meant(name, transports, 'there are')} Perhaps add mail_{name} to plugins.enabled.",
+            )
+        if name in (*above, transport.name):
+            raise PluginError(owner, f"The plugin {owner} hands mail over in a circle, by way of {name}.")
+        check_over(transports[name], transports, owner, (*above, transport.name))
+
+
+def check_delivery(config: Config, transport: MailTransport, transports: Mapping[str, MailTransport]) -> None:
+    """Beside a database of one's own, mail reaches people."""
+
+    def delivers(one: MailTransport) -> bool:
+        return one.delivers and all(delivers(transports[name]) for name in one.over)
+
+    if config.store.uri and not delivers(transport) and not config.mail.allow_undelivered:
+        raise ConfigError(
+            f"mail.transport is {transport.name}, which delivers to nobody, and store.uri is set, so this is no trial. "
+            "Set mail.transport to smtp or resend (HYDRACORE_MAIL__TRANSPORT), or, to go without mail on purpose, "
+            "mail.allow_undelivered to true."
+        )
+
+
+def choose(records: Mapping[str, Record], setting: str, name: str, names: Iterable[str]) -> Record:
+    """The record that a setting names; ``names`` are what could be chosen."""
+    if name not in records:
+        raise ConfigError(
+            f"{setting} is {name}, which no loaded plugin registers{meant(name, {*records, *names}, 'there are')}"
+            " If a plugin of yours does, add it to plugins.enabled."
+        )
+    return records[name]
+
+
+def meant(name: str, known: Iterable[str], have: str) -> str:
+    """The rest of a sentence: what was near, or what there is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else f" ({have}: {', '.join(known) or 'none'})."
+
+
+def checked_claims(owner: str, answer: Any, others: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A plugin's claims. Raises ``TypeError`` or ``ValueError`` for what no access token may hold."""
+    if answer is None:
+        return {}
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"claims are a mapping or None, not {type(answer).__name__}")
+    for name in answer:
+        if not (isinstance(name, str) and name.startswith((f"{owner}:", "https://", "http://"))):
+            raise ValueError(f"the claim {name!r} begins neither with {owner}: nor with a URL")
+        if name in others:
+            raise ValueError(f"the claim {name} is another plugin's already")
+    written = json.dumps({**others, **answer}, allow_nan=False, ensure_ascii=False).encode()
+    if len(written) > _CLAIMS_BYTES:
+        raise ValueError(f"all claims together have {len(written)} bytes, more than {_CLAIMS_BYTES}")
+    return answer

@@ -1,0 +1,70 @@
+"""Accounts of people whom an authenticator vouches for."""
+
+from contextlib import nullcontext
+
+from hydracore.errors import StoreUnavailable
+from hydracore.events import UserProvisioned
+from hydracore.flows.services import Services
+from hydracore.models import Address, User
+from hydracore.records import Identity
+
+_TRIES = 3
+
+
+async def provide_account(services: Services, name: str, identity: Identity, address: Address) -> User | None:
+    """The account that someone may sign in to whom the authenticator ``name`` vouches for; None for no one.
+
+    The first time it is made. One that has a password of its own is signed in to if the address is proven; if its
+    own proof never came, whoever registered it may be a stranger: it is taken over, which ends all of before. One that
+    belongs to another authenticator is not touched.
+    """
+    for _ in range(_TRIES):
+        # Looked at anew each time round: of two sign-ins at once one makes the account, and both have it.
+        user = await services.store.users.by_address(address.key)
+        if user is None:
+            provided = await _make(services, name, identity, address)
+        elif user.authority == name:
+            provided = await _prove(services, user) if identity.email_verified else user
+        elif user.authority or not identity.email_verified:
+            return None
+        elif user.email_verified:
+            provided = user
+        else:
+            provided = await _take_over(services, name, user)
+        if provided is not None:
+            return None if provided.disabled else provided
+    raise StoreUnavailable
+
+
+async def _make(services: Services, name: str, identity: Identity, address: Address) -> User | None:
+    user = User(
+        id=services.token(16),
+        email=address.email,
+        address_key=address.key,
+        password_hash="",
+        created_at=services.now(),
+        email_verified=identity.email_verified,
+        profile=dict(identity.profile),
+        authority=name,
+    )
+    mail = nullcontext() if identity.email_verified else services.mail_with("verify_email", address.key)
+    async with mail:
+        if not await services.store.users.add(user):
+            return None
+    services.announce(UserProvisioned(user_id=user.id))
+    return user
+
+
+async def _prove(services: Services, user: User) -> User | None:
+    if user.email_verified or user.disabled:
+        return user
+    return await services.store.users.mark_verified(user.id, user.epoch, end_sessions=False)
+
+
+async def _take_over(services: Services, name: str, user: User) -> User | None:
+    if user.disabled:
+        return user
+    taken = await services.store.users.take_over(user.id, user.epoch, name)
+    if taken is not None:
+        services.announce(UserProvisioned(user_id=user.id))
+    return taken

@@ -1,0 +1,130 @@
+"""Letters: from templates to messages, in the reader's language where there is a translation."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from pathlib import Path
+from typing import Any
+
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PackageLoader,
+    StrictUndefined,
+    TemplateError,
+    select_autoescape,
+)
+
+from hydracore.errors import PluginError
+
+PARTS = ("subject.txt", "body.txt", "body.html")
+
+# Headers are not folded: folding may split a long international address into another one.
+_POLICY = policy.SMTP.clone(max_line_length=900)
+_INTERNATIONAL = policy.SMTPUTF8.clone(max_line_length=900)  # RFC 6532: a local part beyond ASCII stays as it is.
+_TAG = re.compile(r"[a-z]{2,8}(-[a-z0-9]{2,8})*")
+
+
+class Templates:
+    """``<kind>/{subject.txt,body.txt,body.html}``, and ``<kind>/<language>/…`` for translations.
+
+    ``folders`` are the plugins' ``templates/mail``, by name, in order: the first that has a file wins, ours come
+    last. ``language`` is that of the files without one. Raises :class:`PluginError` for a plugin's template
+    that is not whole.
+    """
+
+    def __init__(
+        self, sender: str, product: str, *, language: str = "en", folders: Mapping[str, Path] | None = None
+    ) -> None:
+        folders = folders or {}
+        self._sender = sender
+        self._product = product
+        self._language = language
+        own = PackageLoader("hydracore", "templates/mail")
+        self._jinja = Environment(
+            loader=ChoiceLoader([*(FileSystemLoader(folder) for folder in folders.values()), own]),
+            autoescape=select_autoescape(["html"]),
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+        )
+        kinds = {name.partition("/")[0] for name in own.list_templates()}
+        for plugin, folder in folders.items():
+            self._check(plugin, folder, kinds)
+        self._known = set(self._jinja.list_templates())
+
+    def compose(
+        self, kind: str, to: str, values: Mapping[str, Any], message_id: str, now: datetime, languages: str = ""
+    ) -> EmailMessage:
+        """The whole message. ``languages`` are tags, the best first. Raises ``ValueError`` for an address that is no
+        header's text, ``LookupError`` for a kind without templates."""
+        if f"{kind}/{PARTS[0]}" not in self._known:
+            raise LookupError(f"there is no template {kind}/{PARTS[0]}")
+        where = f"{kind}/{self._translation(kind, languages.split(','))}"
+        values = {"product": self._product, "email": to, **values}
+        message = EmailMessage(policy=_POLICY if to.isascii() else _INTERNATIONAL)
+        message["From"] = self._sender
+        message["To"] = to
+        message["Subject"] = self._render(f"{where}subject.txt", values).strip()
+        message["Date"] = format_datetime(now)
+        domain = parseaddr(self._sender)[1].rpartition("@")[2]
+        message["Message-ID"] = f"<{message_id}@{domain}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
+        _set(message.set_content, self._render(f"{where}body.txt", values))
+        _set(message.add_alternative, self._render(f"{where}body.html", values), subtype="html")
+        return message
+
+    def _translation(self, kind: str, languages: Sequence[str]) -> str:
+        """``de/`` where the reader prefers German and there is German; "" for the language as shipped."""
+        for tag in languages:
+            for candidate in (tag, tag.partition("-")[0]):
+                if candidate == self._language:
+                    return ""
+                if candidate and f"{kind}/{candidate}/{PARTS[0]}" in self._known:
+                    return f"{candidate}/"
+        return ""
+
+    def _render(self, name: str, values: Mapping[str, Any]) -> str:
+        return self._jinja.get_template(name).render(values)
+
+    def _check(self, plugin: str, folder: Path, ours: set[str]) -> None:
+        for letter in _letters(folder):
+            name = letter.relative_to(folder).as_posix()
+            there = {file.name for file in letter.iterdir() if file.is_file()}
+            # What replaces a part of ours leaves us the others; a letter of its own, or a translation, is whole.
+            absent = set() if name in ours else set(PARTS) - there
+            if absent or there - set(PARTS):
+                wrong = f"lacks {', '.join(sorted(absent))}" if absent else f"has {', '.join(there - set(PARTS))}"
+                raise PluginError(
+                    plugin, f"The plugin {plugin} has a template {letter} that {wrong}; it takes {', '.join(PARTS)}."
+                )
+            for part in sorted(there):
+                try:
+                    self._jinja.get_template(f"{name}/{part}")
+                except (TemplateError, UnicodeDecodeError) as error:
+                    raise PluginError(
+                        plugin, f"The plugin {plugin} has a template {letter / part} that is not valid: {error}."
+                    ) from error
+
+
+def _letters(folder: Path) -> Iterator[Path]:
+    """The folders that hold parts: one a kind, and one a translation of it."""
+    for kind in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        translations = sorted(entry for entry in kind.iterdir() if entry.is_dir() and _TAG.fullmatch(entry.name))
+        if any(entry.is_file() for entry in kind.iterdir()) or not translations:
+            yield kind
+        yield from translations
+
+
+def read_letter(raw: bytes) -> EmailMessage:
+    """A message from the bytes that it was kept as."""
+    return message_from_bytes(raw, policy=_POLICY if raw.isascii() else _INTERNATIONAL)
+
+
+def _set(put: Callable[..., None], text: str, **how: str) -> None:
+    # Lines of up to 998 octets may go as they are (RFC 5322, 2.1.1): a folder's files stay readable.
+    plain = text.isascii() and max(map(len, text.splitlines()), default=0) < 998
+    put(text, **how, **({"cte": "7bit"} if plain else {}))

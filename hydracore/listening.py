@@ -1,0 +1,148 @@
+"""Telling plugins what happened: at once beside the request, or in order and in batches behind it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from hydracore.calls import Calls
+from hydracore.chance import Now, Token
+from hydracore.errors import HydraError
+from hydracore.events import Event
+from hydracore.logs import logger
+from hydracore.records import EventListener
+
+log = logger("hydracore.plugins")
+
+_MOST_TOLD = 10_000
+_MOST_WAITING = 10_000
+_BATCH = 100
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+
+
+class Listening:
+    """The listeners of one HydraCore."""
+
+    def __init__(self, calls: Calls, pumps: Sequence["Pump"], *, now: Now, token: Token) -> None:
+        self._calls = calls
+        self._pumps = pumps
+        self._now = now
+        self._token = token
+        self._background: set[asyncio.Task[None]] = set()
+        self._dropped = 0
+
+    def announce(self, event: Event, listening: Sequence[Any]) -> None:
+        """Tell the implementations of ``hydracore_on_event``, and the registered listeners; returns at once."""
+        if not listening and not self._pumps:
+            return
+        event = replace(event, id=self._token(12), at=self._now())
+        for pump in self._pumps:
+            pump.offer(event)
+        for implementation in listening:
+            if len(self._background) >= _MOST_TOLD:
+                self._drop()
+                return
+            work = partial(implementation.function, *([event] if implementation.argnames else []))
+            task = self._calls.begin(implementation.plugin_name, "hydracore_on_event", work)
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    def _drop(self) -> None:
+        if self._dropped % _MOST_TOLD == 0:  # Not a line for each: there may be many.
+            log.warning("listeners are too slow, events are dropped", dropped=self._dropped + 1)
+        self._dropped += 1
+
+    async def settle(self) -> None:
+        if self._background:  # Each has its deadline; one that will not be cancelled is not waited for.
+            await asyncio.wait(self._background, timeout=self._calls.timeout + 1)
+        for pump in self._pumps:
+            await pump.settle()
+
+    async def close(self) -> None:
+        await self.settle()
+        for pump in self._pumps:
+            await pump.close()
+
+
+class Pump:
+    """Feeds one event listener: in order, in batches, again where it failed."""
+
+    def __init__(self, calls: Calls, plugin: str, listener: EventListener) -> None:
+        self._calls = calls
+        self._plugin = plugin
+        self._listener = listener
+        self._waiting: deque[Event] = deque()
+        self._dropped = 0
+        self._task: asyncio.Task[None] | None = None
+        self._at_once = asyncio.Event()
+        self._tries = 0
+        self._taking = False
+
+    def offer(self, event: Event) -> None:
+        """Take an event in; returns at once."""
+        if not isinstance(event, self._listener.of):
+            return
+        if len(self._waiting) >= _MOST_WAITING:
+            self._dropped += 1
+            return
+        self._waiting.append(event)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def settle(self) -> None:
+        """Until nothing waits, or what waits has been refused once more."""
+        tries = self._tries + self._taking
+        while self._waiting and self._tries <= tries and self._task is not None and not self._task.done():
+            self._at_once.set()
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """The last try; what is left then is lost, and the log says how much."""
+        await self.settle()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if self._waiting:
+            log.error("events are lost", plugin=self._plugin, listener=self._listener.name, events=len(self._waiting))
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while self._waiting:
+            batch = [self._waiting[number] for number in range(min(_BATCH, len(self._waiting)))]
+            if await self._take(batch):
+                for _ in batch:
+                    self._waiting.popleft()
+                pause = _FIRST_PAUSE
+                self._tell_dropped()
+            else:
+                self._at_once.clear()
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._at_once.wait()
+                except TimeoutError:
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _take(self, batch: list[Event]) -> bool:
+        self._taking = True
+        try:
+            await self._calls.call(self._plugin, "event_listener", lambda: self._listener.listen(batch))
+        except HydraError:
+            return False
+        else:
+            return True
+        finally:
+            self._taking = False
+            self._tries += 1
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            log.warning(
+                "a listener was too slow, events were dropped",
+                plugin=self._plugin,
+                listener=self._listener.name,
+                events=self._dropped,
+            )
+            self._dropped = 0

@@ -1,0 +1,124 @@
+"""Threads for what plugins compute: bounded, and one that never comes back costs nobody else anything."""
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hydracore.errors import Unavailable
+
+T = TypeVar("T")
+
+_NICENESS = 10
+_MOST_LOST = 100
+
+
+def be_nice() -> None:
+    """Lower the calling thread's priority, so that the event loop wins when both want a core."""
+    # On Linux a priority belongs to a thread; elsewhere it would slow the whole process.
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
+@dataclass
+class _Job:
+    work: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+    begun: bool = False
+    given_up: bool = False
+
+    def finish(self, result: Any, error: Exception | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+class Threads:
+    """A few daemon threads with a bounded queue in front.
+
+    Work that is given up while it runs keeps its thread, which ends when the work does; another takes
+    its place, up to a hundred times.
+    """
+
+    def __init__(self, threads: int, waiting: int) -> None:
+        self._threads = threads
+        self._waiting = waiting
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._alive = 0
+        self._lost = 0
+        self._pending = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns or raises. Cancelling gives it up. Raises :class:`Unavailable` at once when too
+        much waits, or too many threads are lost."""
+        if self._pending >= self._threads + self._waiting or self._lost >= _MOST_LOST:
+            raise Unavailable
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop, loop.create_future())
+        self._pending += 1
+        self._jobs.put(job)
+        self._have_threads()
+        try:
+            result: T = await job.future
+        except asyncio.CancelledError:
+            self._give_up(job)
+            raise
+        finally:
+            self._pending -= 1
+        return result
+
+    def close(self) -> None:
+        """Let the idle threads end. Nothing waits for those that do not."""
+        for _ in range(self._alive):
+            self._jobs.put(None)
+
+    def _have_threads(self) -> None:
+        with self._lock:
+            if self._alive >= min(self._threads, self._pending):
+                return
+            self._alive += 1
+        threading.Thread(target=self._serve, name="hydracore-plugin", daemon=True).start()
+
+    def _give_up(self, job: _Job) -> None:
+        with self._lock:
+            job.given_up = True
+            if job.begun:
+                self._alive -= 1
+                self._lost += 1
+        self._have_threads()
+
+    def _serve(self) -> None:
+        be_nice()
+        while (job := self._jobs.get()) is not None:
+            with self._lock:
+                if job.given_up:
+                    continue
+                job.begun = True
+            result, error = _done(job.work)
+            with self._lock:
+                if job.given_up:
+                    self._lost -= 1
+                    return  # Another thread has its place.
+            try:
+                job.loop.call_soon_threadsafe(job.finish, result, error)
+            except RuntimeError:
+                return  # The loop is closed: nobody waits any more.
+
+
+def _done(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        return work(), None
+    except StopIteration as error:  # No future takes one.
+        return None, RuntimeError(repr(error))
+    except Exception as error:
+        return None, error
+    except BaseException as error:  # A plugin that says exit() ends its own work, not the thread.
+        return None, RuntimeError(repr(error))

@@ -1,0 +1,451 @@
+"""A plugin that raises, hangs, returns the wrong thing or blocks harms nobody else, and the log names it."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Server, StartServer, until
+from support import PASSWORD, OpenSite, Site, refused, tokens
+from tornado.web import HTTPError
+
+from hydracore.plugin import (
+    Context,
+    Endpoint,
+    EventListener,
+    PasswordPolicy,
+    RegistrationRefused,
+    Route,
+    events,
+    hookimpl,
+    public,
+)
+from hydracore.threads import Threads
+
+EMAIL = "ada@example.com"
+
+
+def blamed(caplog: pytest.LogCaptureFixture) -> set[str]:
+    return {record.__dict__.get("plugin", "") for record in caplog.records if record.name == "hydracore.plugins"}
+
+
+class Stubborn:
+    """Hangs, and does not let itself be cancelled."""
+
+    def __init__(self, context: Context) -> None:
+        self.over = asyncio.Event()
+
+    @hookimpl
+    async def hydracore_before_register(self, email: str) -> None:
+        if not email.startswith("slow"):
+            return
+        while not self.over.is_set():
+            try:
+                await self.over.wait()
+            except asyncio.CancelledError:
+                continue
+
+
+async def test_one_that_cannot_be_cancelled(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook that hangs and swallows its cancellation is left to itself: its caller gets 503, others are served."""
+    expected_logs += ["plugin is late", "unavailable"]
+    site = await open_site(extra={"stubborn": Stubborn}, plugins={"timeout": 1})
+    slow = [{"email": f"slow{number}@example.com", "password": PASSWORD} for number in range(5)]
+    answers = await asyncio.gather(*(site.post("register", body) for body in slow))
+    for answer in answers:
+        refused(answer, 503, "unavailable")
+    await site.register()
+    assert blamed(caplog) == {"stubborn"}
+    site.hydra.registry.loaded["stubborn"].plugin.over.set()  # type: ignore[attr-defined]
+    spent = site.hydra.plugin_times()["stubborn", "hydracore_before_register"]
+    assert (spent.calls, spent.failures) == (6, 5)
+    assert spent.longest >= 1
+
+
+class Odd:
+    """Fails in every way that a coroutine can, as the address says."""
+
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    async def hydracore_before_register(self, email: str) -> None:
+        match email.partition("@")[0]:
+            case "exit":
+                raise SystemExit(1)
+            case "cancel":
+                raise asyncio.CancelledError
+            case "stop":
+                raise StopAsyncIteration
+            case "web":
+                raise HTTPError(418)
+            case "refuse":
+                raise RegistrationRefused("Not today.")
+
+
+@pytest.mark.parametrize("how", ["exit", "cancel", "stop", "web"])
+async def test_odd_failures(
+    open_site: OpenSite, expected_logs: list[str], how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SystemExit, its own cancellation, another framework's errors: 503, named, and the server goes on."""
+    expected_logs += ["plugin failed", "unavailable"]
+    site = await open_site(extra={"odd": Odd})
+    refused(await site.post("register", {"email": f"{how}@example.com", "password": PASSWORD}), 503, "unavailable")
+    body = {"email": "refuse@example.com", "password": PASSWORD}
+    assert refused(await site.post("register", body), 403, "registration_refused") == "Not today."
+    await site.register()
+    assert blamed(caplog) == {"odd"}
+
+
+def claiming(answer: Any) -> type:
+    class Claiming:
+        def __init__(self, context: Context) -> None:
+            pass
+
+        @hookimpl
+        async def hydracore_before_issue_token(self) -> Any:
+            return answer
+
+    return Claiming
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["roles"],
+        {"sub": "someone-else"},
+        {"evf": True},
+        {"other:role": "admin"},
+        {7: "x"},
+        {"acme:when": object()},
+        {"acme:ratio": float("nan")},
+        {"acme:big": "x" * 2048},
+    ],
+)
+async def test_claims_that_cannot_be(open_site: OpenSite, expected_logs: list[str], answer: Any) -> None:
+    """Claims of ours, of others, of no JSON or too many: nobody is signed in, and no account is made for nothing."""
+    expected_logs += ["plugin failed", "unavailable"]
+    site = await open_site(extra={"acme": claiming(answer)})
+    refused(await site.post("register", {"email": EMAIL, "password": PASSWORD}), 503, "unavailable")
+    assert await site.hydra.services.store.users.page(None, 10) == []
+
+
+async def test_claims_of_two(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """Claims of two plugins are put together; the same one from both is refused."""
+    site = await open_site(extra={"one": claiming({"one:a": 1}), "two": claiming({"https://x.example/b": [2]})})
+    first = await site.register()
+    user = await site.hydra.services.access.verify(first["access_token"])
+    assert user.added == {"one:a": 1, "https://x.example/b": [2]}
+    expected_logs += ["plugin failed", "unavailable"]
+    same = claiming({"https://x.example/b": 1})
+    other = await open_site(extra={"one": same, "two": same}, store={"database": "claims_of_two"})
+    refused(await other.post("register", {"email": EMAIL, "password": PASSWORD}), 503, "unavailable")
+
+
+class Moody:
+    """Issues no claims while it is broken."""
+
+    broken = False
+
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    async def hydracore_before_issue_token(self) -> Mapping[str, Any]:
+        if Moody.broken:
+            raise OSError("away")
+        return {"moody:a": 1}
+
+
+async def test_a_refresh_survives_a_broken_plugin(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """While a plugin is broken a refresh is answered 503 and uses nothing up, however long that takes."""
+    expected_logs += ["plugin failed", "unavailable"]
+    Moody.broken = False
+    site = await open_site(extra={"moody": Moody})
+    first = await site.register()
+    Moody.broken = True
+    for _ in range(3):
+        refused(await site.post("refresh", {"refresh_token": first["refresh_token"]}), 503, "unavailable")
+        site.clock.forward(minutes=5)
+    Moody.broken = False
+    tokens(await site.post("refresh", {"refresh_token": first["refresh_token"]}))
+
+
+class Hanging:
+    """A policy whose threads never come back for some passwords."""
+
+    def __init__(self, context: Context) -> None:
+        self.over = threading.Event()
+
+    @hookimpl
+    def hydracore_register_password_policies(self) -> list[PasswordPolicy]:
+        return [PasswordPolicy("hanging", self.check)]
+
+    def check(self, password: str, email: str) -> None:
+        if "hang" in password:
+            self.over.wait()
+
+
+async def test_policies_that_hang(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """Threads that a policy keeps for ever are replaced: those who register after are served, and so is login."""
+    expected_logs += ["plugin is late", "unavailable"]
+    site = await open_site(extra={"hanging": Hanging}, plugins={"timeout": 1})
+    bodies = [{"email": f"user{n}@example.com", "password": "hang hang hang hang"} for n in range(12)]
+    for answer in await asyncio.gather(*(site.post("register", body) for body in bodies)):
+        refused(answer, 503, "unavailable")
+    await site.register()
+    tokens(await site.post("login", {"email": EMAIL, "password": PASSWORD}))
+    site.hydra.registry.loaded["hanging"].plugin.over.set()  # type: ignore[attr-defined]
+
+
+async def test_threads_are_bounded() -> None:
+    """What waits is bounded; threads that are done with what was given up end."""
+    threads, over = Threads(2, 3), threading.Event()
+    before = threading.active_count()
+    tasks = [asyncio.ensure_future(threads.run(over.wait)) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(Exception, match="not available"):
+        await threads.run(lambda: 1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert await threads.run(lambda: 7) == 7
+    with pytest.raises(KeyError):
+        await threads.run(lambda: {}["x"])
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await threads.run(lambda: next(iter(())))
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        await threads.run(lambda: exit(3))
+    over.set()
+    threads.close()
+    for _ in range(500):
+        if threading.active_count() <= before:
+            break
+        await asyncio.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+class Keeper:
+    """A listener that keeps what it hears, and fails when told to."""
+
+    def __init__(self, context: Context) -> None:
+        self.heard: list[events.Event] = []
+        self.batches: list[int] = []
+        self.broken = False
+        self.running = 0
+
+    @hookimpl
+    def hydracore_register_event_listeners(self) -> list[EventListener]:
+        return [EventListener("keeper", self.listen, of=(events.LoginFailed,))]
+
+    async def listen(self, batch: Sequence[events.Event]) -> None:
+        assert not self.running, "two batches at a time"
+        self.running += 1
+        await asyncio.sleep(0)
+        self.running -= 1
+        if self.broken:
+            raise OSError("away")
+        self.heard += batch
+        self.batches.append(len(batch))
+
+
+def keeper(site: Site) -> Any:
+    return site.hydra.registry.loaded["keeper"].plugin
+
+
+async def test_listeners_hear_in_order(open_site: OpenSite) -> None:
+    """A listener hears what it asked for, all of it, in order, in batches of a hundred at most."""
+    site = await open_site(extra={"keeper": Keeper})
+    for number in range(1000):
+        site.hydra.registry.announce(events.LoginFailed(address_digest=str(number)))
+        site.hydra.registry.announce(events.Registered(user_id="x"))
+    await site.hydra.registry.settle()
+    heard = keeper(site).heard
+    assert [event.address_digest for event in heard] == [str(number) for number in range(1000)]
+    assert len({event.id for event in heard}) == 1000
+    assert max(keeper(site).batches) == 100
+    assert all(abs((event.at - site.clock()).total_seconds()) < 60 for event in heard)
+
+
+async def test_listeners_are_asked_again(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """What a listener failed to take comes again, in the same order; nothing is lost, and settling does not wait for
+    ever."""
+    expected_logs.append("plugin failed")
+    site = await open_site(extra={"keeper": Keeper})
+    keeper(site).broken = True
+    for number in range(150):
+        site.hydra.registry.announce(events.LoginFailed(address_digest=str(number)))
+    await asyncio.wait_for(site.hydra.registry.settle(), 5)
+    assert keeper(site).heard == []
+    keeper(site).broken = False
+    site.hydra.registry.announce(events.LoginFailed(address_digest="150"))
+    await site.hydra.registry.settle()
+    assert [event.address_digest for event in keeper(site).heard] == [str(number) for number in range(151)]
+
+
+async def test_listeners_are_bounded(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """While a listener is broken ten thousand events wait for it and no more; the log counts the others."""
+    expected_logs += ["plugin failed", "events were dropped", "listeners are too slow"]
+    site = await open_site(extra={"keeper": Keeper})
+    keeper(site).broken = True
+    for number in range(10_050):
+        site.hydra.registry.announce(events.LoginFailed(address_digest=str(number)))
+    await site.hydra.registry.settle()
+    keeper(site).broken = False
+    await site.hydra.registry.settle()
+    assert len(keeper(site).heard) == 10_000
+
+
+async def test_the_end_asks_once_more(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """At the end a listener that was broken gets its last chance; what it refuses then is told as lost."""
+    expected_logs += ["plugin failed", "events are lost"]
+    site = await open_site(extra={"keeper": Keeper})
+    keeper(site).broken = True
+    site.hydra.registry.announce(events.LoginFailed(address_digest="1"))
+    await site.hydra.registry.close()
+    assert keeper(site).heard == []
+
+
+@public
+class Faulty(Endpoint):
+    async def get(self, how: str) -> None:
+        match how:
+            case "raise":
+                raise KeyError("a secret value")
+            case "hang":
+                await asyncio.sleep(60)
+            case "web":
+                raise HTTPError(404)
+            case "twice":
+                self.reply({"part": 1})
+                raise KeyError("after replying")
+        self.reply({"ok": how})
+
+
+class Routed:
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    def hydracore_register_routes(self) -> list[Route]:
+        return [Route("/routed/{how}", Faulty)]
+
+
+async def test_faulty_endpoints(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An endpoint that raises is a 500 that says nothing, one that hangs a 503; both are put down to the plugin."""
+    expected_logs += ["plugin failed", "plugin is late", "unavailable", "request failed"]
+    site = await open_site(extra={"routed": Routed}, plugins={"timeout": 1})
+    answer = await site.ask("GET", "/auth/routed/raise")
+    refused(answer, 500, "internal_error")
+    assert b"secret" not in answer.body
+    refused(await site.ask("GET", "/auth/routed/hang"), 503, "unavailable")
+    refused(await site.ask("GET", "/auth/routed/web"), 404, "not_found")
+    refused(await site.ask("GET", "/auth/routed/twice"), 500, "internal_error")
+    assert json.loads((await site.ask("GET", "/auth/routed/fine")).body) == {"ok": "fine"}
+    refused(await site.ask("POST", "/auth/routed/fine"), 405, "method_not_allowed")
+    refused(await site.ask("GET", "/auth/routed/a/b"), 404, "not_found")
+    assert blamed(caplog) == {"routed"}
+
+
+BLOCKING = """
+import time
+from hydracore.plugin import hookimpl
+
+class Plugin:
+    def __init__(self, context):
+        pass
+
+    @hookimpl
+    async def hydracore_before_register(self, email):
+        if email.startswith("block"):
+            time.sleep(600)
+"""
+
+
+def status(server: Server, email: str) -> int:
+    """What a registration is answered; 0 where the connection breaks."""
+    try:
+        return server.post("register", {"email": email, "password": PASSWORD})[0]
+    except (OSError, HTTPException):
+        return 0
+
+
+def test_one_that_blocks_the_loop(start: StartServer, tmp_path: Path) -> None:
+    """A plugin that blocks the event loop is named, and its worker is replaced; the server answers again."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "blocking.py").write_text(BLOCKING)
+    server = start(
+        HYDRACORE_PLUGINS__DIR=str(folder),
+        HYDRACORE_PLUGINS__ENABLED='["blocking"]',
+        HYDRACORE_SERVER__STALL_TIMEOUT="4",
+    )
+    stuck = threading.Thread(target=lambda: status(server, "block@example.com"), daemon=True)
+    stuck.start()
+    assert until(lambda: server.lines("the event loop stands still"), 20)
+    [line] = server.lines("the event loop stands still")
+    assert line["plugin"] == "blocking"
+    assert any("blocking.py" in step for step in line["where"])
+    assert until(lambda: server.lines("worker ended, it is replaced"), 20)
+    assert until(lambda: status(server, EMAIL) == 201, 20)
+    stuck.join(10)
+
+
+def test_a_slow_import(start: StartServer, tmp_path: Path) -> None:
+    """A plugin that is slow to import is named; the server starts all the same."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "sleepy.py").write_text("import time\ntime.sleep(1.2)\n" + BLOCKING)
+    server = start(HYDRACORE_PLUGINS__DIR=str(folder), HYDRACORE_PLUGINS__ENABLED='["sleepy"]')
+    [line] = server.lines("plugin is slow to start")
+    assert (line["plugin"], line["seconds"] >= 1.2) == ("sleepy", True)
+    assert time.monotonic() - server.started < 15
+
+
+class Deaf:
+    """A listener that hangs and does not let itself be cancelled."""
+
+    def __init__(self, context: Context) -> None:
+        self.over = False
+
+    @hookimpl
+    async def hydracore_on_event(self, event: events.Event) -> None:
+        while not self.over:
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+
+async def test_a_deaf_listener(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A listener that hangs for good is not waited for, neither by requests nor at the end."""
+    site = await open_site(extra={"deaf": Deaf}, plugins={"timeout": 1})
+    await site.register()
+    started = time.monotonic()
+    await site.hydra.registry.close()
+    assert time.monotonic() - started < 10
+    site.hydra.registry.loaded["deaf"].plugin.over = True  # type: ignore[attr-defined]
+    expected_logs.append("plugin is late")
+
+
+async def test_a_code_survives_a_broken_plugin(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A code that a broken plugin kept from signing in is still good, and the address is not proven meanwhile."""
+    expected_logs += ["plugin failed", "unavailable"]
+    Moody.broken = False
+    site = await open_site(extra={"moody": Moody})
+    first = await site.register()
+    body = {"email": EMAIL, "code": await site.box.code(EMAIL)}
+    Moody.broken = True
+    refused(await site.post("verify-email", body), 503, "unavailable")
+    assert json.loads((await site.me(first["access_token"])).body)["email_verified"] is False
+    Moody.broken = False
+    assert tokens(await site.post("verify-email", body))["email_verified"] is True
