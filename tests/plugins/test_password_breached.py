@@ -1,292 +1,537 @@
-"""Passwords that are known from breaches: a service that is asked for a range, and a list that is searched."""
+"""Passwords known from breaches, asked of a small server that plays the service, and searched in lists."""
 
 import asyncio
-from collections.abc import Iterator
-from hashlib import sha1
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hydracore_password_breached.sorted_file import count_in
+from hydracore_password_breached.listed import Listed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import PASSWORD, Clock, OpenSite, refused, tokens
+from support import PASSWORD, Clock, OpenSite, refused
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from hydracore.config import load
 from hydracore.plugin import NewPassword, PasswordRefused, StartupError, Unavailable
 
-EMAIL = "ada@example.com"
-KNOWN, RARE, GOOD = "correct horse", "pässword von früher 🐍", PASSWORD
+SAID = "This is known from a data breach. Choose another."
+CANNOT = "breached passwords cannot be told"
 
 
-def digest(password: str) -> str:
-    return sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
-
-
-def quiet(handler: RequestHandler) -> None:
-    """The service's own log is nobody's business."""
+def sha1(password: str) -> str:
+    return hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
 
 
 class Service:
-    """Answers ranges, or misbehaves as ``mood`` says; remembers what it was asked."""
+    """What was asked, and what is answered: the passwords it knows, or something else."""
 
     def __init__(self) -> None:
-        self.mood = ""
-        self.asked: list[tuple[str, Any]] = []
-        self.known = {digest(KNOWN): 3_861_493, digest(RARE): 2}
-        service = self
+        self.url = ""
+        self.known: dict[str, int] = {}
+        self.code = 200
+        self.headers: dict[str, str] = {}
+        self.body: bytes | None = None
+        self.newline = "\r\n"
+        self.held: asyncio.Event | None = None
+        self.asked: list[Any] = []
+        self.at_once = self.most_at_once = 0
+        self.sixteen = asyncio.Event()
 
-        class Range(RequestHandler):
-            async def get(self, prefix: str) -> None:
-                service.asked.append((prefix, dict(self.request.headers)))
-                await service.answer(self, prefix)
+    def lines(self, prefix: str) -> bytes:
+        """The range, padded: other hashes, and some that were never seen."""
+        others = {sha1(f"other {number}")[5:]: number % 3 for number in range(100)}
+        mine = {sha1(one)[5:]: count for one, count in self.known.items() if sha1(one).startswith(prefix)}
+        return self.newline.join(f"{rest}:{count}" for rest, count in sorted((others | mine).items())).encode()
 
-        sockets = bind_sockets(0, "127.0.0.1")
-        self.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/range/"
-        self.server = HTTPServer(Application([("/range/(.*)", Range), ("/elsewhere/(.*)", Range)], log_function=quiet))
-        self.server.add_sockets(sockets)
 
-    async def answer(self, handler: RequestHandler, prefix: str) -> None:
-        lines = [f"{known[5:]}:{count}" for known, count in self.known.items() if known.startswith(prefix)]
-        lines += [f"{number:035X}:{number % 2 and 7}" for number in range(50)]  # Every second one is padding.
-        end = "\n" if self.mood == "unix" else "\r\n"
-        match self.mood:
-            case "hangs":
-                await asyncio.sleep(30)
-            case "500" | "429" | "404":
-                handler.set_status(int(self.mood))
-            case "redirects":
-                handler.redirect(self.url.replace("range", "elsewhere") + prefix)
-            case "a page":
-                handler.finish("<html>Sign in to this network</html>")
-            case "nothing":
-                handler.finish("")
-            case "half":
-                handler.finish(end.join([*lines, "<html>"]))
-            case "bytes":
-                handler.finish(b"\xff\xfe\x00" * 100)
-            case "huge":
-                handler.finish("A" * 3_000_000)
-            case "closes":
-                handler.request.connection.stream.close()  # type: ignore[union-attr]
-            case "padded":
-                handler.finish(end.join([*lines, f"{digest(GOOD)[5:]}:0"]))
-            case _:
-                handler.finish(end.join(lines))
+class Range(RequestHandler):
+    service: Service
+
+    def initialize(self, service: Service) -> None:
+        self.service = service
+
+    async def get(self, prefix: str) -> None:
+        service = self.service
+        service.asked.append(self.request)
+        service.at_once += 1
+        service.most_at_once = max(service.most_at_once, service.at_once)
+        if service.at_once == 16:
+            service.sixteen.set()
+        try:
+            if service.held:
+                await service.held.wait()
+        finally:
+            service.at_once -= 1
+        self.set_status(service.code)
+        for name, value in service.headers.items():
+            self.set_header(name, value)
+        self.finish(service.lines(prefix) if service.body is None else service.body)
+
+
+Open = Callable[[], Awaitable[Service]]
 
 
 @pytest.fixture
-def online(io_loop: Any, make: Any) -> Iterator[Any]:
-    """The plugin over a running service."""
-    service, clock = io_loop.run_sync(started), Clock()
-    plugins: list[Any] = []
+def open_service(io_loop: IOLoop) -> Iterator[Open]:
+    closing: list[tuple[HTTPServer, Service]] = []
 
-    def made(**section: Any) -> Any:
-        plugin = make("password_breached", now=clock, **{"url": service.url, "timeout": 0.5, **section})
-        plugin.service, plugin.clock = service, clock
-        plugins.append(plugin)
-        return plugin
+    async def opened() -> Service:
+        service = Service()
+        sockets = bind_sockets(0, "127.0.0.1")
+        handlers = [("/range/(.*)", Range, {"service": service})]
+        server = HTTPServer(Application(handlers, log_function=lambda handler: None))
+        server.add_sockets(sockets)
+        service.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/range/"
+        closing.append((server, service))
+        return service
 
-    yield made
-    service.server.stop()
-    io_loop.run_sync(service.server.close_all_connections)
+    yield opened
+
+    async def close() -> None:
+        for server, service in closing:
+            if service.held:
+                service.held.set()
+            server.stop()
+            await server.close_all_connections()
+
+    io_loop.run_sync(close)
 
 
-async def started() -> Service:
-    return Service()
-
-
-async def refuses(plugin: Any, password: str) -> bool:
+async def judge(plugin: Any, password: str) -> bool:
+    """Whether the password passes."""
     [policy] = plugin.hydracore_register_password_policies()
+    assert (policy.name, policy.check) == ("breached", None)
     try:
-        await policy.judge(NewPassword(password, EMAIL))
+        await policy.judge(NewPassword(password, "ada@example.com"))
     except PasswordRefused as refusal:
-        assert "breach" in str(refusal)
-        return True
-    return False
+        assert str(refusal) == SAID
+        return False
+    return True
 
 
-async def test_known_ones(online: Any) -> None:
-    """A password that was seen is refused, one that was not passes; any Unicode, CRLF or LF."""
-    plugin = online()
-    for mood in ("", "unix"):
-        plugin.service.mood = mood
-        assert await refuses(plugin, KNOWN)
-        assert await refuses(plugin, RARE)
-        assert not await refuses(plugin, GOOD)
+# -- online ----------------------------------------------------------------------------------------
 
 
-async def test_what_leaves_the_process(online: Any) -> None:
-    """Five characters of the hash, the wish for padding, and nothing else."""
-    plugin = online()
-    await refuses(plugin, KNOWN)
-    [(asked, headers)] = plugin.service.asked
-    assert asked == digest(KNOWN)[:5]
-    assert headers["Add-Padding"] == "true"
-    assert headers["User-Agent"] == "hydracore"
-    assert digest(KNOWN)[5:] not in str(headers)
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+@pytest.mark.parametrize("password", ["hunter2", "пароль", "nul \0", "🐍" * 128, ""])
+async def test_known_ones_are_refused(open_service: Open, make: Any, newline: str, password: str) -> None:
+    """A password of the range is refused, any other passes, whichever newlines the service writes."""
+    service = await open_service()
+    service.known, service.newline = {password: 1}, newline
+    plugin = make("password_breached", url=service.url)
+    assert not await judge(plugin, password)
+    assert await judge(plugin, f"{password}x")
 
 
-async def test_padding_counts_for_nothing(online: Any) -> None:
-    """An entry with a count of 0 is padding: the password was never seen."""
-    plugin = online()
-    plugin.service.mood = "padded"
-    assert not await refuses(plugin, GOOD)
+async def test_what_leaves_the_process(open_service: Open, make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Five characters of the hash go out, padding is asked for, and nothing of either is logged."""
+    caplog.set_level(logging.DEBUG)
+    service = await open_service()
+    service.known = {PASSWORD: 7}
+    assert not await judge(make("password_breached", url=service.url), PASSWORD)
+    [request] = service.asked
+    assert request.uri == f"/range/{sha1(PASSWORD)[:5]}"
+    assert (request.method, request.body) == ("GET", b"")
+    assert request.headers["Add-Padding"] == "true"
+    assert request.headers["User-Agent"] == "hydracore"
+    everything = f"{request.uri} {dict(request.headers)}"
+    assert sha1(PASSWORD)[:6] not in everything
+    assert sha1(PASSWORD)[5:11] not in everything
+    assert sha1(PASSWORD)[:5] not in caplog.text
+    assert PASSWORD not in caplog.text
 
 
-async def test_how_often(online: Any) -> None:
-    """min_count lets rarer ones pass."""
-    plugin = online(min_count=3)
-    assert await refuses(plugin, KNOWN)
-    assert not await refuses(plugin, RARE)
+async def test_how_often(open_service: Open, make: Any) -> None:
+    """min_count is how often it must have been seen; padding, seen never, refuses nothing."""
+    service = await open_service()
+    service.known = {"never": 0, "once": 1, "often": 1000}
+    for least, passing in ((1, ["never"]), (2, ["never", "once"]), (1001, ["never", "once", "often"])):
+        plugin = make("password_breached", url=service.url, min_count=least)
+        assert [one for one in service.known if await judge(plugin, one)] == passing
 
 
-MOODS = ["hangs", "500", "429", "404", "redirects", "a page", "nothing", "half", "bytes", "huge", "closes"]
+async def test_lower_case_and_no_slash(open_service: Open, make: Any) -> None:
+    """A service of one's own may write its hashes in lower case, and be named without the last slash."""
+    service = await open_service()
+    service.body = f"{sha1(PASSWORD)[5:].lower()}:3".encode()
+    assert not await judge(make("password_breached", url=service.url.rstrip("/")), PASSWORD)
 
 
-@pytest.mark.parametrize("mood", MOODS)
-async def test_a_service_that_fails(online: Any, mood: str, expected_logs: list[str]) -> None:
-    """Late, wrong, elsewhere, no range, too large: open lets the password pass and says so, closed answers 503."""
-    expected_logs.append("cannot be looked up")
-    plugin = online(on_failure="open")
-    plugin.service.mood = mood
-    assert not await refuses(plugin, KNOWN)
-    closed = online(on_failure="closed")
-    with pytest.raises(Unavailable):
-        await refuses(closed, KNOWN)
-
-
-async def test_nothing_of_it_is_logged(online: Any, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """The log holds neither the password nor its hash."""
-    expected_logs.append("cannot be looked up")
-    caplog.set_level("DEBUG")
-    plugin = online()
-    plugin.service.mood = "500"
-    await refuses(plugin, KNOWN)
-    text = " ".join(str(record.__dict__) for record in caplog.records if record.name.startswith("hydracore"))
-    assert KNOWN not in text
-    assert digest(KNOWN)[:5] not in text
-
-
-async def test_it_rests(online: Any, expected_logs: list[str]) -> None:
-    """After a failure nobody waits for the service for ten seconds; then it is asked again."""
-    expected_logs.append("cannot be looked up")
-    plugin = online()
-    plugin.service.mood = "500"
-    for _ in range(20):
-        assert not await refuses(plugin, KNOWN)
-    assert len(plugin.service.asked) == 1
-    plugin.service.mood = ""
-    plugin.clock.forward(seconds=11)
-    assert await refuses(plugin, KNOWN)
-
-
-async def test_many_at_once(online: Any) -> None:
-    """A hundred at once are all judged rightly."""
-    plugin = online(timeout=4)
-    verdicts = await asyncio.gather(*(refuses(plugin, (KNOWN, GOOD)[number % 2]) for number in range(100)))
-    assert verdicts == [True, False] * 50
-
-
-# -- the list ----------------------------------------------------------------------------------------
-
-
-def written(folder: Path, known: dict[str, int], end: str = "\n", *, last: bool = True) -> Path:
-    file = folder / "list.txt"
-    text = end.join(f"{key}:{count}" for key, count in sorted(known.items()))
-    file.write_bytes((text + (end if last and known else "")).encode())
-    return file
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    numbers=st.sets(st.integers(0, 2**160 - 1), max_size=600),
-    others=st.lists(st.integers(0, 2**160 - 1), max_size=20),
-    counts=st.lists(st.sampled_from([1, 9, 10, 12345, 10**9]), min_size=1, max_size=7),
-    end=st.sampled_from(["\n", "\r\n"]),
-    last=st.booleans(),
-)
-def test_exactly_the_members(numbers: set[int], others: list[int], counts: list[int], end: str, last: bool) -> None:
-    """The search finds exactly what is in the list, first and last lines, each with its count."""
-    known = {f"{number:040X}": counts[place % len(counts)] for place, number in enumerate(sorted(numbers))}
-    with TemporaryDirectory() as folder:
-        file = written(Path(folder), known, end, last=last)
-        for key, count in known.items():
-            assert count_in(file, key) == count
-        for number in [*others, 0, 2**160 - 1, *(each + 1 for each in list(numbers)[:20])]:
-            key = f"{number % 2**160:040X}"
-            assert count_in(file, key) == known.get(key, 0)
-
-
-async def test_the_list(make: Any, tmp_path: Path) -> None:
-    """With source = "file" the list decides, one that took its place too, and lower case is fine."""
-    others = {f"{number * 7919:040X}": number for number in range(1, 20_000)}
-    file = written(tmp_path, {**others, digest(KNOWN): 5, digest(RARE): 1})
-    plugin = make("password_breached", source="file", file=str(file), min_count=2)
-    assert await refuses(plugin, KNOWN)
-    assert not await refuses(plugin, RARE)
-    assert not await refuses(plugin, GOOD)
-    newer = written(tmp_path, {digest(GOOD).lower(): 9})
-    assert newer == file
-    assert await refuses(plugin, GOOD)
-    assert not await refuses(plugin, KNOWN)
-
-
-async def test_a_list_that_goes(make: Any, tmp_path: Path, expected_logs: list[str]) -> None:
-    """When the list is gone or spoiled later, on_failure decides."""
-    expected_logs.append("cannot be looked up")
-    file = written(tmp_path, {digest(KNOWN): 5})
-    plugin = make("password_breached", source="file", file=str(file), on_failure="closed")
-    for spoil in (file.unlink, lambda: file.write_text("no list\n")):
-        spoil()
-        with pytest.raises(Unavailable):
-            await refuses(plugin, KNOWN)
+LINE = b"0" * 35 + b":1\r\n"
 
 
 @pytest.mark.parametrize(
-    "text", ["password\n", f"{digest('a')}\n", f"{'F' * 40}:1\n{'0' * 40}:1\n", "x" * 10_000, "\0" * 99]
+    ("code", "body"),
+    [
+        (500, None),
+        (503, b""),
+        (429, b"slow down"),
+        (404, None),
+        (203, None),
+        (302, None),
+        (200, b""),
+        (200, b"<html>a captive portal"),
+        (200, LINE + b"\xff\xfe\r\n"),
+        (200, LINE + b"\r\n" + LINE),
+        (200, LINE + b"0" * 34 + b":1"),
+        (200, LINE + b"0" * 35 + b":-1"),
+        (200, LINE + b"0" * 35 + b":" + b"9" * 5000),
+        (200, LINE + b"0" * 35),
+        (200, LINE * 20_000),
+    ],
 )
-def test_no_list(make: Any, tmp_path: Path, text: str) -> None:
-    """What does not look like such a list stops the start, with the key."""
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(StartupError, match=r"plugins\.password_breached\.file.*begin"):
-        make("password_breached", source="file", file=str(tmp_path / "list.txt"))
+async def test_other_answers(
+    open_service: Open, make: Any, expected_logs: list[str], code: int, body: bytes | None
+) -> None:
+    """Whatever is no range is a failure: with open the password passes and a warning is logged, with closed it is 503
+    and when to come back. A redirect is not followed, and a body that is too large not read."""
+    expected_logs += [CANNOT, "maximum read buffer"]
+    service, other = await open_service(), await open_service()
+    service.known = other.known = {PASSWORD: 9}
+    service.code, service.body = code, body
+    if code == 302:
+        service.headers = {"Location": f"{other.url}{sha1(PASSWORD)[:5]}"}
+    assert await judge(make("password_breached", url=service.url), PASSWORD)
+    with pytest.raises(Unavailable) as raised:
+        await judge(make("password_breached", url=service.url, on_failure="closed"), PASSWORD)
+    assert raised.value.retry_after >= 1
+    assert len(service.asked) == 2
+    assert not other.asked
 
 
-def test_configuration(make: Any, tmp_path: Path) -> None:
-    """A list that is not there, none at all, and a timeout that is too long are told by their keys."""
-    for file in ("", str(tmp_path / "nowhere"), str(tmp_path)):
-        with pytest.raises(StartupError, match=r"plugins\.password_breached\.file.*cannot be read"):
-            make("password_breached", source="file", file=file)
-    with pytest.raises(StartupError, match=r"plugins\.password_breached\.timeout.*plugins\.timeout"):
-        make("password_breached", timeout=5)
-    empty = tmp_path / "empty.txt"
-    empty.touch()
-    make("password_breached", source="file", file=str(empty))
+async def test_a_body_without_an_end(make: Any, expected_logs: list[str]) -> None:
+    """A service that says no length and goes on for ever is left at the limit, long before the deadline."""
+    expected_logs += [CANNOT, "maximum read buffer"]
+    written = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+        try:
+            while True:
+                writer.write(LINE * 1000)
+                await writer.drain()
+                written += len(LINE) * 1000
+        except OSError:
+            writer.close()
+
+    server = await asyncio.start_server(pour, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    with pytest.raises(Unavailable):
+        await judge(make("password_breached", url=url, on_failure="closed", timeout=4), PASSWORD)
+    server.close()
+    assert written < 64 << 20
 
 
-# -- the whole server --------------------------------------------------------------------------------
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+async def test_a_deadline(open_service: Open, make: Any, expected_logs: list[str], on_failure: str) -> None:
+    """A service that does not answer within ``timeout`` is a failure."""
+    expected_logs.append(CANNOT)
+    service = await open_service()
+    service.held = asyncio.Event()
+    plugin = make("password_breached", url=service.url, timeout=0.2, on_failure=on_failure)
+    if on_failure == "open":
+        assert await judge(plugin, PASSWORD)
+    else:
+        with pytest.raises(Unavailable):
+            await judge(plugin, PASSWORD)
 
 
-async def test_in_the_server(open_site: OpenSite, tmp_path: Path, expected_logs: list[str]) -> None:
-    """A known password is refused at register and at a reset, by the member's name; without the list it is 503."""
-    expected_logs += ["cannot be looked up", "unavailable"]
-    file = written(tmp_path, {digest(KNOWN): 5})
-    section = {"source": "file", "file": str(file), "on_failure": "closed"}
-    site = await open_site(plugins={"enabled": ["password_breached"], "password_breached": section})
-    body = {"email": EMAIL, "password": KNOWN}
-    [problem] = refused(await site.post("register", body), 422, "validation_failed")
-    assert (problem["loc"], "breach" in problem["msg"]) == (["body", "password"], True)
-    await site.register()
-    await site.post("forgot-password", {"email": EMAIL})
-    reset = {"token": await site.box.reset_token(EMAIL), "new_password": KNOWN}
-    [problem] = refused(await site.post("reset-password", reset), 422, "validation_failed")
-    assert problem["loc"] == ["body", "new_password"]
+async def test_nobody_listens(make: Any, expected_logs: list[str]) -> None:
+    """No connection is a failure."""
+    expected_logs.append(CANNOT)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        assert await judge(make("password_breached", url=url), PASSWORD)
+
+
+async def test_sixteen_at_once(open_service: Open, make: Any) -> None:
+    """Of a crowd sixteen are asked at once, the rest afterwards, and each gets its own answer."""
+    service = await open_service()
+    service.known = {f"bad {number}": 1 for number in range(50)}
+    service.held = asyncio.Event()
+    plugin = make("password_breached", url=service.url, timeout=4)
+    names = [*service.known, *(f"good {number}" for number in range(50))]
+    crowd = asyncio.gather(*(judge(plugin, name) for name in names))
+    await service.sixteen.wait()
+    await asyncio.sleep(0.05)
+    service.held.set()
+    assert await crowd == [name.startswith("good") for name in names]
+    assert service.most_at_once == 16
+
+
+async def test_waiting_has_the_same_deadline(open_service: Open, make: Any, expected_logs: list[str]) -> None:
+    """Those that wait for their turn fail in time too, without being asked, and turns come back."""
+    expected_logs.append(CANNOT)
+    service = await open_service()
+    service.held = asyncio.Event()
+    clock = Clock()
+    plugin = make("password_breached", url=service.url, timeout=0.3, now=clock)
+    assert all(await asyncio.gather(*(judge(plugin, f"{number}") for number in range(60))))
+    assert len(service.asked) <= 16
+    service.held.set()
+    service.known = {PASSWORD: 1}
+    clock.forward(seconds=11)
+    assert not await judge(plugin, PASSWORD)
+
+
+async def test_a_caller_that_goes(open_service: Open, make: Any) -> None:
+    """Callers that are cancelled cost no turn for ever, and no line in the log."""
+    service = await open_service()
+    service.held = asyncio.Event()
+    plugin = make("password_breached", url=service.url, timeout=3)
+    asking = [asyncio.ensure_future(judge(plugin, f"{number}")) for number in range(40)]
+    await service.sixteen.wait()
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    service.held.set()
+    service.known = {PASSWORD: 1}
+    assert await asyncio.gather(*(judge(plugin, PASSWORD) for _ in range(40))) == [False] * 40
+
+
+async def test_a_rest(open_service: Open, make: Any, expected_logs: list[str]) -> None:
+    """After three failures in a row nobody is asked for ten seconds; then one asks for all, and a good answer ends
+    it. The 503 says when."""
+    expected_logs.append(CANNOT)
+    service, clock = await open_service(), Clock()
+    service.code = 500
+    plugin = make("password_breached", url=service.url, now=clock, on_failure="closed")
+
+    async def crowd() -> None:
+        for answer in await asyncio.gather(*(judge(plugin, "x") for _ in range(50)), return_exceptions=True):
+            assert isinstance(answer, Unavailable)
+
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await judge(plugin, PASSWORD)
+    with pytest.raises(Unavailable) as raised:
+        await judge(plugin, PASSWORD)
+    assert raised.value.retry_after == 10
+    await crowd()
+    assert len(service.asked) == 3
+    clock.forward(seconds=10.1)
+    await crowd()
+    assert len(service.asked) == 4
+    clock.forward(seconds=10.1)
+    service.code, service.known = 200, {PASSWORD: 1}
+    assert not await judge(plugin, PASSWORD)
+    assert all(await asyncio.gather(*(judge(plugin, f"{number}") for number in range(50))))
+    assert len(service.asked) == 55
+
+
+async def test_a_good_answer_between(open_service: Open, make: Any, expected_logs: list[str]) -> None:
+    """Failures count in a row alone; a clock that is put back makes no rest longer."""
+    expected_logs.append(CANNOT)
+    service, clock = await open_service(), Clock()
+    plugin = make("password_breached", url=service.url, now=clock)
+    for code in (500, 500, 200, 500, 500, 200, 500, 500, 500):
+        service.code = code
+        assert await judge(plugin, PASSWORD)
+    clock.forward(hours=-1)
+    assert await judge(plugin, PASSWORD)
+    assert len(service.asked) == 10
+
+
+# -- a list of one's own ---------------------------------------------------------------------------
+
+Lines = list[tuple[str, int]]
+
+
+def written(file: Path, lines: Lines, newline: str = "\r\n", last: bool = True) -> Path:
+    text = newline.join(f"{digest}:{count}" for digest, count in lines)
+    file.write_bytes((text + (newline if lines and last else "")).encode())
+    return file
+
+
+def listed(*passwords: str) -> Lines:
+    return sorted((sha1(password), 10**number) for number, password in enumerate(passwords))
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+async def test_a_list(make: Any, tmp_path: Path, newline: str, last: bool) -> None:
+    """Every line is found, the first and the last too, whatever the newlines and the counts' lengths."""
+    known = [f"known {number}" for number in range(9)]
+    file = written(tmp_path / "list.txt", listed(*known), newline, last)
+    plugin = make("password_breached", source="file", file=str(file))
+    assert not any([await judge(plugin, password) for password in known])
+    assert all([await judge(plugin, f"other {number}") for number in range(50)])
+
+
+digests = st.integers(0, 16**40 - 1).map(lambda number: f"{number:040X}")
+near = st.integers(0, 99).map(lambda number: f"{16**39 + number:040X}")
+
+
+@settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    entries=st.dictionaries(st.one_of(digests, near), st.integers(1, 10**11), max_size=200),
+    others=st.lists(st.one_of(digests, near), max_size=20),
+    newline=st.sampled_from(["\r\n", "\n"]),
+    last=st.booleans(),
+    case=st.sampled_from([str.upper, str.lower]),
+)
+def test_exactly_the_members(
+    tmp_path_factory: pytest.TempPathFactory,
+    entries: dict[str, int],
+    others: list[str],
+    newline: str,
+    last: bool,
+    case: Callable[[str], str],
+) -> None:
+    """The search finds the members of any sorted list, each with its count, and nothing else."""
+    lines = [(case(digest), count) for digest, count in sorted(entries.items())]
+    file = written(tmp_path_factory.getbasetemp() / "generated.txt", lines, newline, last)
+    if not entries:
+        file.write_bytes(b"0" * 40 + b":0")  # That an empty one is warned of has a test of its own.
+    searched = Listed(str(file))
+    for digest in [*entries, *others, "0" * 40, "F" * 40]:
+        assert searched._search(digest.encode()) == entries.get(digest, 0)
+
+
+async def test_an_empty_list(make: Any, tmp_path: Path, expected_logs: list[str]) -> None:
+    """An empty list refuses none, and the operator is warned."""
+    expected_logs.append("list of breached passwords is empty")
+    file = written(tmp_path / "list.txt", [])
+    assert await judge(make("password_breached", source="file", file=str(file)), PASSWORD)
+
+
+async def test_how_often_in_a_list(make: Any, tmp_path: Path) -> None:
+    """min_count counts for a list too."""
+    file = written(tmp_path / "list.txt", [(sha1(PASSWORD), 5)])
+    for least, passes in ((5, False), (6, True)):
+        plugin = make("password_breached", source="file", file=str(file), min_count=least)
+        assert await judge(plugin, PASSWORD) is passes
+
+
+async def test_a_replaced_list(make: Any, tmp_path: Path, expected_logs: list[str]) -> None:
+    """Another list renamed over it counts at once. One that vanishes is a failure, until it is back."""
+    expected_logs.append(CANNOT)
+    file = written(tmp_path / "list.txt", listed("old"))
+    plugin = make("password_breached", source="file", file=str(file), on_failure="closed")
+    written(tmp_path / "new.txt", listed("new")).replace(file)
+    assert (await judge(plugin, "old"), await judge(plugin, "new")) == (True, False)
     file.unlink()
-    refused(await site.post("reset-password", {**reset, "new_password": "another new one"}), 503, "unavailable")
-    file.write_text("")
-    assert (await site.post("reset-password", {**reset, "new_password": "another new one"})).code == 200
-    tokens(await site.post("login", {"email": EMAIL, "password": "another new one"}))
+    with pytest.raises(Unavailable):
+        await judge(plugin, "new")
+    written(file, listed("old"))
+    assert not await judge(plugin, "old")
+
+
+@pytest.mark.parametrize("content", [b"\0" * 100_000, b"x\n" * 1000, b"F" * 40 + b":1 \n", None])
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+async def test_a_list_that_is_spoilt(
+    make: Any, tmp_path: Path, expected_logs: list[str], content: bytes | None, on_failure: str
+) -> None:
+    """What is no list any more, or a pipe that nobody fills, is a failure: on_failure decides."""
+    expected_logs.append(CANNOT)
+    file = written(tmp_path / "list.txt", listed("old"))
+    plugin = make("password_breached", source="file", file=str(file), on_failure=on_failure)
+    file.unlink()
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(content)
+    if on_failure == "open":
+        assert await judge(plugin, "old")
+    else:
+        with pytest.raises(Unavailable):
+            await judge(plugin, "old")
+
+
+async def test_a_crowd_over_a_list(make: Any, tmp_path: Path) -> None:
+    """A hundred at once are each judged right."""
+    file = written(tmp_path / "list.txt", listed(*(f"bad {number}" for number in range(11))))
+    plugin = make("password_breached", source="file", file=str(file), timeout=4)
+    names = [f"{kind} {number % 11}" for number in range(50) for kind in ("bad", "good")]
+    assert await asyncio.gather(*(judge(plugin, name) for name in names)) == [name[0] == "g" for name in names]
+
+
+# -- the start -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spoil", ["", "missing", "folder", "pipe", "unsorted", "last", "garbage", "long"])
+def test_a_list_that_stops_the_start(make: Any, tmp_path: Path, spoil: str) -> None:
+    """A list that is not there, cannot be read or is not sorted stops the start, and the key is named."""
+    file, lines = tmp_path / "list.txt", sorted((sha1(f"{number}"), number) for number in range(1000))
+    match spoil:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "unsorted":
+            written(file, lines[::-1])
+        case "last":
+            written(file, [*lines, ("0" * 40, 1)])
+        case "garbage":
+            file.write_text("password\nhunter2\n")
+        case "long":
+            file.write_bytes(b"\0" * 1_000_000)
+    with pytest.raises(StartupError, match=r"plugins\.password_breached\.file"):
+        make("password_breached", source="file", file=str(file) if spoil else "")
+
+
+@pytest.mark.parametrize("timeout", [2, 2.5])
+def test_timeouts_that_do_not_fit(make: Any, timeout: float) -> None:
+    """A timeout that is not below plugins.timeout stops the start, and both keys are named."""
+    settings = load(environment={}, overrides={"plugins": {"timeout": 2}})
+    with pytest.raises(StartupError, match=r"plugins\.password_breached\.timeout.*plugins\.timeout"):
+        make("password_breached", settings=settings, timeout=timeout)
+    make("password_breached", settings=settings, timeout=1.9)
+
+
+@pytest.mark.parametrize("url", ["", "ftp://example.com/", "https://", "https:///range/", "http://a:x/", "http://[/"])
+def test_addresses_that_are_none(make: Any, url: str) -> None:
+    """A URL that leads nowhere stops the start, and the key is named."""
+    with pytest.raises(StartupError, match=r"plugins\.password_breached\.url"):
+        make("password_breached", url=url)
+
+
+# -- over the whole server -------------------------------------------------------------------------
+
+
+async def test_register_and_reset(open_service: Open, open_site: OpenSite) -> None:
+    """A known password is refused at register and at a reset, under its member; the reset's token stays good."""
+    service = await open_service()
+    service.known = {"hunter2 hunter2": 3}
+    site = await open_site(plugins={"enabled": ["password_breached"], "password_breached": {"url": service.url}})
+    answer = await site.post("register", {"email": "ada@example.com", "password": "hunter2 hunter2"})
+    [problem] = refused(answer, 422, "validation_failed")
+    assert (problem["loc"], problem["msg"]) == (["body", "password"], SAID)
+    await site.register()
+    await site.post("forgot-password", {"email": "ada@example.com"})
+    reset = {"token": await site.box.reset_token("ada@example.com"), "new_password": "hunter2 hunter2"}
+    [problem] = refused(await site.post("reset-password", reset), 422, "validation_failed")
+    assert (problem["loc"], problem["msg"]) == (["body", "new_password"], SAID)
+    assert (await site.post("reset-password", reset | {"new_password": "hunter3 hunter3"})).code == 200
+
+
+async def test_closed(open_service: Open, open_site: OpenSite, expected_logs: list[str]) -> None:
+    """With on_failure closed an outage of the service is 503 with Retry-After, and nobody is registered."""
+    expected_logs += [CANNOT, "hydracore.web: unavailable"]
+    service = await open_service()
+    service.code = 500
+    section = {"url": service.url, "on_failure": "closed"}
+    site = await open_site(plugins={"enabled": ["password_breached"], "password_breached": section})
+    body = {"email": "ada@example.com", "password": PASSWORD}
+    refused(await site.post("register", body), 503, "unavailable")
+    service.code = 200
+    await site.register()
+
+
+async def test_open(open_service: Open, open_site: OpenSite, expected_logs: list[str]) -> None:
+    """With on_failure open, registration goes on through an outage."""
+    expected_logs.append(CANNOT)
+    service = await open_service()
+    service.code = 500
+    site = await open_site(plugins={"enabled": ["password_breached"], "password_breached": {"url": service.url}})
+    await site.register()
