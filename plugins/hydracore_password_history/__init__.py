@@ -50,6 +50,11 @@ class PasswordHistory:
         if not (user_id and current):
             return
         hashes = await self._with(user_id, current)
+        account = await self._context.find_account(new_password.email)
+        if account is None or account.id != user_id:
+            # Deleted meanwhile, and perhaps forgotten already: it must not be remembered again.
+            await self._passwords.delete_one({"_id": user_id})
+            return
         older = [encoded for encoded in reversed(hashes) if encoded != current]
         # One after the other: a single reset must not fill the pool that sign-ins share.
         for encoded in [current, *older][: self._remembered]:
@@ -68,10 +73,15 @@ class PasswordHistory:
         """The history, oldest first, with the current hash in it once, whoever else asks at once."""
         push = {"$push": {"hashes": {"$each": [current], "$slice": -self._remembered}}}
         absent = {"_id": user_id, "hashes": {"$ne": current}}
-        try:
-            kept = await self._passwords.find_one_and_update(
-                absent, push, upsert=True, return_document=ReturnDocument.AFTER
-            )
-        except DuplicateKeyError:  # It is in there already, so the user's document does not match.
-            kept = await self._passwords.find_one({"_id": user_id})
+        for _ in range(2):
+            try:
+                kept = await self._passwords.find_one_and_update(
+                    absent, push, upsert=True, return_document=ReturnDocument.AFTER
+                )
+                return list(kept["hashes"])
+            except DuplicateKeyError:
+                # It is in there already, so the document does not match; or another hash made the document a
+                # moment ago, and the second time it is found.
+                continue
+        kept = await self._passwords.find_one({"_id": user_id})
         return list(kept["hashes"]) if kept else []

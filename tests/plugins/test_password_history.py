@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from support import DRIVERS, PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.flows.account import delete_user, find_user
 from hydracore.plugin import (
+    Account,
     HashingOverloaded,
     NewPassword,
     PasswordPolicy,
@@ -91,6 +93,9 @@ class Hashing:
     async def verify_password(self, encoded: str, password: str) -> bool:
         self.asked.append(encoded)
         return encoded == password
+
+    async def find_account(self, email: str) -> Account:
+        return Account("user1", email, True, datetime.now(UTC))
 
 
 class TestThePolicy(PasswordPolicySuite):
@@ -204,12 +209,14 @@ async def test_tries_that_race(open_site: OpenSite) -> None:
 async def test_judgements_that_race(open_site: OpenSite, driver: str) -> None:
     """A hundred judgements of one user at once, on an empty and on a full history, keep the current hash once."""
     site = await opened(open_site, driver=driver, remembered=2)
+    await site.register(ADA)
+    user = await user_of(site)
     hash_password = site.hydra.services.passwords.hash
     hashes = [await hash_password(password) for password in OTHERS[:3]]
     for encoded in hashes:
-        new = NewPassword(PASSWORD, ADA, "user1", encoded)
+        new = NewPassword(PASSWORD, ADA, user.id, encoded)
         await asyncio.gather(*(plugin(site).judge(new) for _ in range(100)))
-    assert await kept(site) == [{"_id": "user1", "hashes": hashes[1:]}]
+    assert await kept(site) == [{"_id": user.id, "hashes": hashes[1:]}]
 
 
 async def test_who_has_no_password(open_site: OpenSite) -> None:
@@ -229,6 +236,22 @@ async def test_a_deleted_user(open_site: OpenSite) -> None:
     await delete_user(site.hydra.services, await user_of(site))
     await site.hydra.registry.settle()
     assert [document["_id"] for document in await kept(site)] == [(await user_of(site, EVE)).id]
+
+
+async def test_a_user_who_is_deleted_meanwhile(open_site: OpenSite) -> None:
+    """Judged after its account and its history were deleted, a password leaves no history behind; nor where the
+    address has a new owner."""
+    site = await opened(open_site)
+    await site.register(ADA)
+    user = await user_of(site)
+    late = NewPassword(OTHERS[0], ADA, user.id, user.password_hash)
+    await delete_user(site.hydra.services, user)
+    await site.hydra.registry.settle()
+    await plugin(site).judge(late)
+    assert await kept(site) == []
+    await site.register(ADA)
+    await plugin(site).judge(late)
+    assert await kept(site) == []
 
 
 async def test_no_room_to_hash(open_site: OpenSite, expected_logs: list[str]) -> None:
