@@ -57,6 +57,8 @@ class Client:
         asked = Request(self.url.rstrip("/") + target, method=method)  # noqa: S310  # only the jar reads it
         raw = None if body is None else json.dumps(body)
         sent = {**({} if raw is None else {"Content-Type": "application/json"}), **self._credentials(asked)}
+        given = {name.lower() for name in headers or ()}
+        sent = {name: value for name, value in sent.items() if name.lower() not in given}
         where = urlsplit(self.url)
         connection = HTTPConnection(where.hostname or "", where.port, timeout=_TIMEOUT)
         try:

@@ -80,10 +80,10 @@ class MailTransportSuite(Suite[MailTransport]):
 
     async def check_failures(self, transport: MailTransport) -> None:
         """One that cannot send says so, in time, by raising; its words do not repeat the message."""
-        failing, secret = self.failing(), token(12)
+        secret = token(12)
+        message, failing = self._message("to nobody", f"{secret}\n"), self.failing()
         if failing is None:
             raise Inapplicable("no transport that fails was given")
-        message = self._message("to nobody", f"{secret}\n")
         try:
             await self._send(failing, message)
         except NotConforming:
@@ -103,7 +103,7 @@ class MailTransportSuite(Suite[MailTransport]):
             await asyncio.sleep(seconds)
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-        await self.check_sends(transport)
+            await self.check_sends(transport)
 
     async def check_closes(self, transport: MailTransport) -> None:
         """It can be closed, used or not, and closed again."""

@@ -80,8 +80,10 @@ async def _judged(policy: PasswordPolicy, password: str) -> object:
     if policy.judge is not None:
         judge: Callable[[NewPassword], Awaitable[object]] = policy.judge
         return await judge(NewPassword(password, _EMAIL))
-    check: Callable[[str, str], object] | None = policy.check
-    answer = check and await asyncio.to_thread(check, password, _EMAIL)
+    if policy.check is None:
+        raise NotConforming("it has neither a check nor a judge")
+    check: Callable[[str, str], object] = policy.check
+    answer = await asyncio.to_thread(check, password, _EMAIL)
     if inspect.iscoroutine(answer):
         answer.close()  # It was never awaited, nor would it be.
     return answer
