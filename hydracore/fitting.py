@@ -12,8 +12,8 @@ from hydracore.config import Config, check_section
 from hydracore.discovery import Installed
 from hydracore.errors import ConfigError, PluginError, StartupError
 from hydracore.hookspecs import API_VERSION
-from hydracore.records import Command, Context, MailTransport, ProfileMember, Route
-from hydracore.validation import compiled
+from hydracore.records import Command, Context, Identity, MailTransport, ProfileMember, Route
+from hydracore.validation import compiled, storable
 
 Factory = Callable[[Context], object]
 Record = TypeVar("Record")
@@ -181,6 +181,18 @@ def meant(name: str, known: Iterable[str], have: str) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else f" ({have}: {', '.join(known) or 'none'})."
+
+
+def checked_identity(answer: Any) -> Identity | None:
+    """An authenticator's answer. Raises ``TypeError`` or ``ValueError`` for what is none, or what no account holds."""
+    if answer is None:
+        return None
+    if not isinstance(answer, Identity):
+        raise TypeError(f"an authenticator returns an Identity or None, not {type(answer).__name__}")
+    profile = json.loads(json.dumps(dict(answer.profile), allow_nan=False, ensure_ascii=False).encode())
+    if not storable(profile):
+        raise ValueError("the profile of the identity holds a number or a name that cannot be kept")
+    return Identity(bool(answer.email_verified), profile)
 
 
 def checked_claims(owner: str, answer: Any, others: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ from hydracore.fitting import (
     check_spelling,
     check_version,
     checked_claims,
+    checked_identity,
     choose,
     make,
     registered,
@@ -320,10 +321,7 @@ class Registry:
         authenticator = self.authenticators[name]
 
         async def asked() -> Identity | None:
-            identity = await authenticator.authenticate(email, password)
-            if not (identity is None or isinstance(identity, Identity)):
-                raise TypeError("an authenticator returns an Identity or None")
-            return identity
+            return checked_identity(await authenticator.authenticate(email, password))
 
         return await self.calls.call(self.owner_of(authenticator), "authenticator", asked)
 

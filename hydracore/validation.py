@@ -81,19 +81,20 @@ def sent_members(body: Mapping[str, Any], members: Iterable[str]) -> dict[str, A
     problems = [
         Problem(("body", name), "This holds a number or a name that cannot be kept.", "value_error")
         for name, value in sent.items()
-        if not _storable(value)
+        if not storable(value)
     ]
     if problems:
         raise ValidationFailed(problems)
     return sent
 
 
-def _storable(value: Any) -> bool:
+def storable(value: Any) -> bool:
+    """Whether a document may hold what JSON gave."""
     if isinstance(value, dict):
         names = (not name.startswith("$") and "." not in name and "\0" not in name for name in value)
-        return all(names) and all(map(_storable, value.values()))
+        return all(names) and all(map(storable, value.values()))
     if isinstance(value, list):
-        return all(map(_storable, value))
+        return all(map(storable, value))
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 

@@ -42,7 +42,7 @@ async def _proven(services: Services, address: Address, password: str, network: 
     absent: Unavailable | None = None
     for name in services.settings.login.authenticators:
         try:
-            user = await _vouched(services, name, known, address, password)
+            user = await _vouched(services, name, known, address, password, network)
         except HashingOverloaded:
             raise
         except Unavailable as error:
@@ -56,12 +56,14 @@ async def _proven(services: Services, address: Address, password: str, network: 
     raise InvalidCredentials
 
 
-async def _vouched(services: Services, name: str, known: User | None, address: Address, password: str) -> User | None:
+async def _vouched(
+    services: Services, name: str, known: User | None, address: Address, password: str, network: str
+) -> User | None:
     if name == OWN_AUTHENTICATOR:
         right = await services.passwords.verify(known.password_hash if known else "", password)
         return known if right else None
     identity = await services.registry.authenticate(name, address.email, normalise(password))
-    return None if identity is None else await provide_account(services, name, identity, address)
+    return None if identity is None else await provide_account(services, name, identity, address, network)
 
 
 def _may_sign_in(services: Services, user: User) -> bool:

@@ -11,7 +11,9 @@ from hydracore.records import Identity
 _TRIES = 3
 
 
-async def provide_account(services: Services, name: str, identity: Identity, address: Address) -> User | None:
+async def provide_account(
+    services: Services, name: str, identity: Identity, address: Address, network: str
+) -> User | None:
     """The account that someone may sign in to whom the authenticator ``name`` vouches for; None for no one.
 
     The first time it is made. One that has a password of its own is signed in to if the address is proven; if its
@@ -23,6 +25,7 @@ async def provide_account(services: Services, name: str, identity: Identity, add
         user = await services.store.users.by_address(address.key)
         if user is None:
             provided = await _make(services, name, identity, address)
+            _announce(services, provided, network)
         elif user.authority == name:
             provided = await _prove(services, user) if identity.email_verified else user
         elif user.authority or not identity.email_verified:
@@ -31,6 +34,7 @@ async def provide_account(services: Services, name: str, identity: Identity, add
             provided = user
         else:
             provided = await _take_over(services, name, user)
+            _announce(services, provided, network)
         if provided is not None:
             return None if provided.disabled else provided
     raise StoreUnavailable
@@ -51,7 +55,6 @@ async def _make(services: Services, name: str, identity: Identity, address: Addr
     async with mail:
         if not await services.store.users.add(user):
             return None
-    services.announce(UserProvisioned(user_id=user.id))
     return user
 
 
@@ -64,7 +67,9 @@ async def _prove(services: Services, user: User) -> User | None:
 async def _take_over(services: Services, name: str, user: User) -> User | None:
     if user.disabled:
         return user
-    taken = await services.store.users.take_over(user.id, user.epoch, name)
-    if taken is not None:
-        services.announce(UserProvisioned(user_id=user.id))
-    return taken
+    return await services.store.users.take_over(user.id, user.epoch, name)
+
+
+def _announce(services: Services, provided: User | None, network: str) -> None:
+    if provided is not None and not provided.disabled:
+        services.announce(UserProvisioned(user_id=provided.id, network=network))

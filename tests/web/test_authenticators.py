@@ -176,10 +176,19 @@ async def test_its_own_refusal(open_site: OpenSite) -> None:
 
 
 async def test_odd_answers(open_site: OpenSite, expected_logs: list[str]) -> None:
-    """True is no identity: nobody is signed in by mistake."""
+    """True is no identity, and no account holds just anything: nobody is signed in by mistake."""
     expected_logs += ["plugin failed", "unavailable"]
     site = await opened(open_site)
-    for odd in (True, {"email": EMAIL}, EMAIL):
+    profiles = (
+        {"$where": 1},
+        {"a.b": 1},
+        {"n": 2**70},
+        {"when": site.clock()},
+        {"ratio": float("nan")},
+        {"x": "\ud800"},
+        7,
+    )
+    for odd in (True, {"email": EMAIL}, EMAIL, *(Identity(profile=profile) for profile in profiles)):  # type: ignore[arg-type]
         directory(site).identity = odd
         refused(await login(site), 503, "unavailable")
     assert await account(site) is None
