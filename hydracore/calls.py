@@ -14,7 +14,6 @@ log = logger("hydracore.plugins")
 
 T = TypeVar("T")
 
-_TOO_LATE = "plugins.timeout is over"
 # One that will not be cancelled is left to itself; this many may be.
 _MOST_LEFT = 1000
 
@@ -87,7 +86,7 @@ class Calls:
         """Start ``work`` beside the caller, with the deadline of :meth:`call` and nobody to tell but the log."""
         loop, started = asyncio.get_running_loop(), perf_counter()
         task = loop.create_task(_guarded(work))
-        late = loop.call_later(self.timeout, task.cancel, _TOO_LATE)
+        late = loop.call_later(self.timeout, task.cancel)
 
         def ended(task: "asyncio.Task[None]") -> None:
             late.cancel()

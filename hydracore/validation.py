@@ -76,10 +76,10 @@ def own_schemas(members: Iterable[ProfileMember] = ()) -> Schemas:
 
 def sent_members(body: Mapping[str, Any], members: Iterable[str]) -> dict[str, Any]:
     """The values of the plugins' members that were sent. Raises :class:`ValidationFailed` for one that no document
-    holds: a whole number beyond 64 bits, a name with a dollar sign in front, a full stop or NUL."""
+    holds: a whole number beyond 64 bits, a name with a dollar sign in front, a full stop or NUL, too many levels."""
     sent = {name: body[name] for name in members if body[name] is not None}
     problems = [
-        Problem(("body", name), "This holds a number or a name that cannot be kept.", "value_error")
+        Problem(("body", name), "This holds a number, a name or a depth that cannot be kept.", "value_error")
         for name, value in sent.items()
         if not storable(value)
     ]
@@ -88,13 +88,13 @@ def sent_members(body: Mapping[str, Any], members: Iterable[str]) -> dict[str, A
     return sent
 
 
-def storable(value: Any) -> bool:
-    """Whether a document may hold what JSON gave."""
+def storable(value: Any, depth: int = 32) -> bool:
+    """Whether a document may hold what JSON gave, which may be so many levels deep."""
     if isinstance(value, dict):
         names = (not name.startswith("$") and "." not in name and "\0" not in name for name in value)
-        return all(names) and all(map(storable, value.values()))
+        return depth > 0 and all(names) and all(storable(each, depth - 1) for each in value.values())
     if isinstance(value, list):
-        return all(map(storable, value))
+        return depth > 0 and all(storable(each, depth - 1) for each in value)
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
@@ -103,7 +103,7 @@ def parse_json(raw: bytes) -> Any:
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         # json takes lone surrogates from escapes; UTF-8, the hash and the database do not.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except UnicodeError:
         _invalid("The text is not valid UTF-8.")
     except RecursionError:
@@ -113,7 +113,7 @@ def parse_json(raw: bytes) -> Any:
     except _NotStrict as error:
         _invalid(str(error))
     except ValueError:
-        _invalid("It holds a number that is too long.")
+        _invalid("It holds a number that is too long or too large.")
     return value
 
 

@@ -402,7 +402,15 @@ async def test_members(open_site: OpenSite) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"$where": "1"}, {"a.b": 1}, {"a\0b": 1}, {"n": 2**64}, {"deep": [{"$x": 1}]}, {"n": [-(2**70)]}],
+    [
+        {"$where": "1"},
+        {"a.b": 1},
+        {"a\0b": 1},
+        {"n": 2**64},
+        {"deep": [{"$x": 1}]},
+        {"n": [-(2**70)]},
+        {"deep": json.loads("[" * 40 + "]" * 40)},
+    ],
 )
 async def test_members_that_cannot_be_kept(open_site: OpenSite, value: Any) -> None:
     """What no document may hold is refused by its name, not by a 500."""
@@ -447,3 +455,12 @@ def test_a_key_that_is_needed(folder: Path) -> None:
     """A key that a plugin's schema requires is told by its whole name."""
     (folder / "acme/schemas/config.json").write_text(json.dumps({**CONFIG, "required": ["greeting"]}))
     assert "plugins.acme.greeting: is needed" in complaint(folder)
+
+
+async def test_numbers_that_are_none(open_site: OpenSite) -> None:
+    """A number beyond what a float holds is no JSON: nothing infinite is kept, nor answered."""
+    site = await open_site(extra={"acme": membered(ProfileMember("ratio", {"type": "number"}))})
+    raw = b'{"email": "ada@example.com", "password": "correct horse battery staple", "ratio": 1e999}'
+    headers = {"Content_Type": "application/json"}
+    [problem] = refused(await site.ask("POST", "/auth/register", raw=raw, **headers), 422, "validation_failed")
+    assert problem["type"] == "json_invalid"
