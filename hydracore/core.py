@@ -97,7 +97,7 @@ class HydraCore:
             self.config.mail.sender,
             self.config.mail.product,
             language=self.config.mail.language,
-            folders=self.registry.template_folders,
+            folders=self.registry.loaded.template_folders,
         )
         self._calls = routes.plugin_calls(self.registry)
         self._schemas = own_schemas(self.registry.members.values())

@@ -1,43 +1,33 @@
-"""The plugins of one HydraCore: make, collect, ask, announce."""
+"""What the plugins of one HydraCore register, and how they are asked and told."""
 
 import asyncio
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from time import perf_counter
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, TypeVar
-
-import pluggy
 
 from hydracore import hookspecs
 from hydracore.calls import Calls
 from hydracore.chance import Now, Token
-from hydracore.config import Config, check_section
-from hydracore.discovery import OWN_AUTHENTICATOR, Installed, available, selected
+from hydracore.config import Config
+from hydracore.discovery import OWN_AUTHENTICATOR, Installed, available
 from hydracore.errors import PasswordRefused, PluginError
 from hydracore.events import Event
 from hydracore.fitting import (
     Factory,
     check_command,
     check_delivery,
-    check_kind,
     check_member,
-    check_names,
     check_over,
     check_path,
-    check_spelling,
-    check_version,
     checked_claims,
     checked_identity,
     choose,
-    make,
     registered,
 )
 from hydracore.listening import Listening, Pump
+from hydracore.loading import Loaded
 from hydracore.logs import logger
 from hydracore.models import Account
 from hydracore.records import (
@@ -63,19 +53,8 @@ log = logger("hydracore.plugins")
 
 Record = TypeVar("Record")
 
-_SLOW_START = 1.0
 _THREADS = 4
 _MOST_JUDGED = 64
-
-
-@dataclass(frozen=True)
-class Owned:
-    """A plugin that is loaded."""
-
-    name: str
-    plugin: object
-    source: Installed | None
-    config: Mapping[str, Any]
 
 
 class Registry:
@@ -95,87 +74,17 @@ class Registry:
         extra: Mapping[str, Factory] | None = None,
         specs: ModuleType = hookspecs,
     ) -> None:
-        self._now = now
-        self._token = token
-        self._specs = specs
-        self._manager = pluggy.PluginManager("hydracore")
-        self._manager.add_hookspecs(specs)
-        self._implementations: dict[str, list[Any]] = {}
         self._owners: dict[tuple[type, str], str] = {}
         self.calls = Calls(config.plugins.timeout, (DriverError,))
         self._threads = Threads(_THREADS, _MOST_JUDGED)
-        self.loaded: dict[str, Owned] = {}
-        """The loaded plugins by name, in order."""
         known = available(config)
-        self._load(config, known, extra or {}, surroundings)
-        self._collect_all(config, known)
-
-    # -- making ----------------------------------------------------------------------------------
-
-    def _load(
-        self, config: Config, known: Mapping[str, Installed], extra: Mapping[str, Factory], surroundings: Surroundings
-    ) -> None:
-        check_names(config, known, extra)
-        wanted = [*selected(config), *(name for name in extra if name not in config.plugins.enabled)]
-        for name in wanted:
-            if name not in known and name not in extra:
-                continue  # A transport or backend may be any plugin's: _choose judges them.
-            source = None if name in extra else known[name]
-            section = config.plugins.sections.get(name, {})
-            own = check_section(name, section, source.schema()) if source else dict(section)
-            context = Context(name, own, settings=config, now=self._now, token=self._token, surroundings=surroundings)
-            started = perf_counter()
-            plugin = make(name, extra.get(name) or known[name], context)
-            if (seconds := perf_counter() - started) > _SLOW_START:
-                log.warning("plugin is slow to start", plugin=name, seconds=round(seconds, 1))
-            self.calls.note(name, "start", seconds, failed=False)
-            self.loaded[name] = Owned(name, plugin, source, own)
-        for name, owned in reversed(self.loaded.items()):
-            self._register(name, owned.plugin)  # Pluggy asks the last one first.
-
-    @property
-    def template_folders(self) -> dict[str, Path]:
-        """The folders of mail templates that plugins bring, by plugin, in order."""
-        folders = {name: owned.source.folder for name, owned in self.loaded.items() if owned.source}
-        found = {name: folder / "templates" / "mail" for name, folder in folders.items() if folder}
-        return {name: folder for name, folder in found.items() if folder.is_dir()}
-
-    @property
-    def names(self) -> list[str]:
-        """The loaded plugins, in order."""
-        return list(self.loaded)
-
-    def _register(self, name: str, plugin: object) -> None:
-        self._implementations.clear()
-        check_version(name, plugin)
-        check_spelling(name, plugin, self._specs)
-        try:
-            with warnings.catch_warnings(record=True) as retiring:
-                warnings.simplefilter("always")
-                self._manager.register(plugin, name)
-        except pluggy.PluginValidationError as error:
-            raise PluginError(name, f"The plugin {name} does not fit a hook of HydraCore: {error}") from error
-        for warning in retiring:
-            log.warning("plugin uses what is going", plugin=name, reason=str(warning.message))
-        for caller in self._manager.get_hookcallers(plugin) or []:
-            for implementation in caller.get_hookimpls():
-                if implementation.plugin is plugin:
-                    check_kind(name, caller.name, implementation.function)
-
-    def hooks_of(self, name: str) -> list[str]:
-        """The hooks that the loaded plugin ``name`` implements."""
-        callers = self._manager.get_hookcallers(self._manager.get_plugin(name)) or []
-        return sorted(caller.name for caller in callers)
-
-    def _asked(self, hook: str) -> list[Any]:
-        if hook not in self._implementations:
-            caller = getattr(self._manager.hook, hook)
-            self._implementations[hook] = list(reversed(caller.get_hookimpls()))
-        return self._implementations[hook]
+        context = partial(Context, settings=config, now=now, token=token, surroundings=surroundings)
+        self.loaded = Loaded(config, known, extra or {}, context=context, calls=self.calls, specs=specs)
+        self._collect_all(config, known, now, token)
 
     # -- collecting --------------------------------------------------------------------------------
 
-    def _collect_all(self, config: Config, known: Mapping[str, Installed]) -> None:
+    def _collect_all(self, config: Config, known: Mapping[str, Installed], now: Now, token: Token) -> None:
         self.collections = self._collect("collections", Collection)
         self.policies = self._collect("password_policies", PasswordPolicy)
         self.authenticators = self._collect("authenticators", Authenticator)
@@ -187,7 +96,7 @@ class Registry:
         self.backends = self._collect("limit_backends", LimitBackend)
         listeners = self._collect("event_listeners", EventListener)
         pumps = [Pump(self.calls, self.owner_of(listener), listener) for listener in listeners.values()]
-        self._listening = Listening(self.calls, pumps, now=self._now, token=self._token)
+        self._listening = Listening(self.calls, pumps, now=now, token=token)
         mails, limits = _of_kind("mail_", known), _of_kind("limits_", known)
         self._measure(config.mail.timeout)
         self.transport = choose(self.transports, "mail.transport", config.mail.transport, mails)
@@ -219,7 +128,7 @@ class Registry:
     def _collect(self, hook: str, kind: type[Record]) -> dict[str, Record]:
         hook = f"hydracore_register_{hook}"
         records: dict[str, Record] = {}
-        for implementation in self._asked(hook):
+        for implementation in self.loaded.implementing(hook):
             owner = implementation.plugin_name
             for found in registered(owner, hook, implementation.function):
                 if not isinstance(found, kind):
@@ -237,21 +146,6 @@ class Registry:
                     )
                 records[name], self._owners[kind, name] = record, owner
         return records
-
-    def blame(self, frame: FrameType | None) -> str:
-        """The plugin whose code runs in a stack, the innermost one; "" for none."""
-        files = {
-            Path(module.__file__): name
-            for name, owned in self.loaded.items()
-            if (module := sys.modules.get(type(owned.plugin).__module__)) is not None and module.__file__
-        }
-        while frame is not None:
-            here = Path(frame.f_code.co_filename)
-            for file, name in files.items():
-                if here == file or (file.name == "__init__.py" and file.parent in here.parents):
-                    return name
-            frame = frame.f_back
-        return ""
 
     def owner_of(self, record: object) -> str:
         """The name of the plugin that registered it."""
@@ -272,7 +166,7 @@ class Registry:
     @property
     def adds_claims(self) -> bool:
         """Whether anyone wants to be asked before a token is issued."""
-        return bool(self._asked("hydracore_before_issue_token"))
+        return bool(self.loaded.implementing("hydracore_before_issue_token"))
 
     async def before_issue_token(self, account: Account, session_id: str, network: str) -> dict[str, Any]:
         """The claims to add."""
@@ -286,7 +180,7 @@ class Registry:
         return claims
 
     async def _ask(self, hook: str, use: Callable[[str, Any], None] | None = None, /, **given: Any) -> None:
-        for implementation in self._asked(hook):
+        for implementation in self.loaded.implementing(hook):
             arguments = [given[name] for name in implementation.argnames]
             owner = implementation.plugin_name
 
@@ -339,7 +233,7 @@ class Registry:
 
     def announce(self, event: Event) -> None:
         """Tell every listener, beside the caller; returns at once."""
-        self._listening.announce(event, self._asked("hydracore_on_event"))
+        self._listening.announce(event, self.loaded.implementing("hydracore_on_event"))
 
     async def settle(self) -> None:
         """Wait for the listeners that were told; each has its deadline."""

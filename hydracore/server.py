@@ -274,7 +274,7 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
                 body_timeout=config.server.body_timeout,
             )
             server.add_sockets(sockets)
-            watchdog = Watchdog(config.server.stall_timeout, hydra.registry.blame)
+            watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()
             if problem := await hydra.not_ready():
                 log.warning("not ready yet", pid=os.getpid(), reason=problem)

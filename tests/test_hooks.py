@@ -69,8 +69,8 @@ def test_every_hook_has_a_plugin(tmp_path: Path) -> None:
             "authenticator_static_file": {"file": str(people)},
         }
     ).registry
-    assert set(registry.names) == shelf
-    assert {hook for name in registry.names for hook in registry.hooks_of(name)} == set(HOOKS)
+    assert set(registry.loaded) == shelf
+    assert {hook for name in registry.loaded for hook in registry.loaded.hooks_of(name)} == set(HOOKS)
 
 
 def test_the_promise() -> None:
@@ -166,6 +166,15 @@ class NoMethod(Endpoint):
     pass
 
 
+class OwnOptions(Endpoint):
+    @public
+    async def get(self) -> None:
+        pass
+
+    async def options(self) -> None:
+        pass
+
+
 class Inherited(NoMethod):
     async def get(self) -> None:
         pass
@@ -203,6 +212,10 @@ def needs(version: Any) -> type:
         (needs("1.99"), ["acme", "1.99", "1.0"]),
         (needs("one"), ["acme", "'one'"]),
         (bringing("hydracore_register_routes", Route("/acme", Silent)), ["acme", "Silent", "GET /acme", "verified"]),
+        (
+            bringing("hydracore_register_routes", Route("/acme", OwnOptions)),
+            ["acme", "OPTIONS /acme", "whom it answers"],
+        ),
         (bringing("hydracore_register_routes", Route("/acme", Inherited)), ["acme", "Inherited", "whom it answers"]),
         (bringing("hydracore_register_routes", Route("/acme", NotCoroutine)), ["acme", "async def get"]),
         (bringing("hydracore_register_routes", Route("/acme", NoMethod)), ["acme", "no method"]),
@@ -285,8 +298,8 @@ def test_unknown_plugins() -> None:
 
 def test_names_order_and_once() -> None:
     """plugins.enabled orders the plugins, and one that is named and chosen is loaded once."""
-    names = hydra(plugins={"enabled": ["register_domains", "event_log", "mail_folder"]}).registry.names
-    assert names == [
+    names = hydra(plugins={"enabled": ["register_domains", "event_log", "mail_folder"]}).registry.loaded
+    assert list(names) == [
         "password_standard",
         "limits_memory",
         "mail_folder",
@@ -322,7 +335,7 @@ async def test_late_and_broken_plugins(open_site: OpenSite, expected_logs: list[
     """A before_ hook that is late or fails refuses with 503, and the log names the plugin."""
     expected_logs += ["plugin failed", "plugin is late", "unavailable"]
     site = await open_site(plugins={"timeout": 1})
-    site.hydra.registry._register("slow", Slow(None))
+    site.hydra.registry.loaded.register("slow", Slow(None))
     for who, status, code in (
         ("slow", 503, "unavailable"),
         ("broken", 503, "unavailable"),

@@ -190,7 +190,7 @@ def test_unknown_ones(folder: Path) -> None:
     assert "did you mean acme?" in complaint(folder, enabled=["acmee"])
     assert "RuntimeError: imported" in complaint(folder, enabled=["other"])
     values = {"store": {"driver": "memory"}, "plugins": {"dir": str(folder), "enabled": ["acme"]}}
-    assert "acme" in HydraCore(load(environment={}, overrides=values)).registry.names
+    assert "acme" in HydraCore(load(environment={}, overrides=values)).registry.loaded
 
 
 def test_two_of_a_name(folder: Path) -> None:

@@ -53,7 +53,7 @@ def serve_command(file: Path | None, /, **options: Any) -> None:
 def check_config(file: Path | None) -> None:
     """Say whether the configuration and the plugins fit together."""
     config = load(file)
-    loaded = HydraCore(config).registry.names
+    loaded = list(HydraCore(config).registry.loaded)
     click.echo("The configuration is fine.")
     click.echo(f"  file      {file or 'none: defaults and the environment'}")
     variables = sorted(name for name in os.environ if name.startswith(PREFIX))

@@ -51,7 +51,7 @@ def plugins_list(file: Path | None, as_json: bool) -> None:
 
 def _row(config: Config, plugin: Installed, registry: Registry | None, health: Mapping[str, str]) -> dict[str, Any]:
     loaded = registry is not None and plugin.name in registry.loaded
-    hooks = registry.hooks_of(plugin.name) if registry is not None and loaded else []
+    hooks = registry.loaded.hooks_of(plugin.name) if registry is not None and loaded else []
     routes = (
         [route.path for route in registry.routes.values() if registry.owner_of(route) == plugin.name]
         if registry

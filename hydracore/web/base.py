@@ -157,7 +157,7 @@ class Endpoint(RequestHandler):
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
         access = access_of(type(self), self.request.method or "")
-        if access != "public" and self.request.method != "OPTIONS":
+        if access != "public":
             self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
 
     def _guard(self, of: "Origin") -> None:
@@ -220,7 +220,8 @@ class Endpoint(RequestHandler):
             public = {key: value for key, value in public.items() if key not in ("access_token", "refresh_token")}
         self.reply(public, status)
 
-    def options(self, *args: str, **kwargs: str) -> None:
+    @public
+    async def options(self, *args: str, **kwargs: str) -> None:
         self.set_status(204)
         self.set_header("Allow", ", ".join(self.allowed()))
 
@@ -306,7 +307,7 @@ class NothingHere(Endpoint):
     async def _nothing(self, *args: str, **kwargs: str) -> None:
         raise NotFound
 
-    get = head = post = put = patch = delete = options = _nothing  # type: ignore[assignment]  # one answer for all
+    get = head = post = put = patch = delete = options = _nothing
 
 
 def log_request(handler: RequestHandler) -> None:

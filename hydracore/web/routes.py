@@ -8,8 +8,9 @@ from tornado.routing import PathMatches, Rule
 from tornado.web import Application
 
 from hydracore.errors import PluginError
+from hydracore.loading import Owned
 from hydracore.records import Route
-from hydracore.registry import Owned, Registry
+from hydracore.registry import Registry
 from hydracore.validation import Schemas, schemas_in
 from hydracore.web import login, recovery, registration, service, session, verification
 from hydracore.web.access import access_of
@@ -66,7 +67,7 @@ def _pattern(path: str) -> str:
 def plugin_calls(registry: Registry) -> tuple[tuple[type[Endpoint], Origin], ...]:
     """The calls of the loaded plugins. Raises :class:`PluginError` for an endpoint that is none, or does not say
     whom it answers, and for a schema that is none."""
-    schemas = {name: _schemas(owned) for name, owned in registry.loaded.items()}
+    schemas = {name: _schemas(name, owned) for name, owned in registry.loaded.items()}
     calls = []
     for route in registry.routes.values():
         name = registry.owner_of(route)
@@ -80,9 +81,9 @@ def audited(table: Iterable[tuple[str, type[Endpoint]]]) -> Iterator[str]:
     for path, endpoint in table:
         for method in endpoint.allowed():
             function, what = getattr(endpoint, method.lower()), f"{endpoint.__name__} ({method} {path})"
-            if access_of(endpoint, method) is None and method != "OPTIONS":
+            if access_of(endpoint, method) is None:
                 yield f"{what} does not say whom it answers: decorate it with public, unverified or verified"
-            if not inspect.iscoroutinefunction(function) and method != "OPTIONS":
+            if not inspect.iscoroutinefunction(function):
                 yield f"{what} is no coroutine function: write async def {method.lower()}"
         if endpoint.allowed() == ["OPTIONS"]:
             yield f"{endpoint.__name__} ({path}) has no method: write async def get, say"
@@ -102,7 +103,7 @@ def _audit(name: str, route: Route) -> None:
         raise PluginError(name, f"The plugin {name} registers the path {route.path}: {error}.") from error
 
 
-def _schemas(owned: Owned) -> Schemas:
+def _schemas(name: str, owned: Owned) -> Schemas:
     folder = owned.source.folder / "schemas" if owned.source and owned.source.folder else None
     if folder is None or not folder.is_dir():
         return Schemas({})
@@ -111,6 +112,4 @@ def _schemas(owned: Owned) -> Schemas:
         schemas.pop("config", None)  # The section's, which was held against it already.
         return Schemas(schemas)
     except ValueError as error:
-        raise PluginError(
-            owned.name, f"The plugin {owned.name} has a schema in {folder} that is none: {error}"
-        ) from error
+        raise PluginError(name, f"The plugin {name} has a schema in {folder} that is none: {error}") from error

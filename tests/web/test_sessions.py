@@ -71,7 +71,7 @@ async def test_theft_is_announced_once(site: Site, expected_logs: list[str]) -> 
         async def hydracore_on_event(self, event: Event) -> None:
             heard.append(event)
 
-    site.hydra.registry._register("ear", Ear(None))
+    site.hydra.registry.loaded.register("ear", Ear(None))
     first = await site.register()
     await site.post("refresh", {"refresh_token": first["refresh_token"]})
     site.clock.forward(seconds=31)
