@@ -112,7 +112,7 @@ class Calls:
             failed, started = True, perf_counter()
             try:
                 work = partial(function, *arguments)
-                result = await (work() if timeout is None else self._in_time(work, timeout))
+                result = await (_guarded(work) if timeout is None else self._in_time(work, timeout))
                 failed = False
             except _Late as error:
                 raise TimeoutError(f"no answer within {timeout} s") from error
@@ -141,8 +141,8 @@ class Calls:
         if not done:
             self._leave(task)
             raise _Late
-        if task.cancelled():
-            raise RuntimeError("cancelled itself")
+        if task.cancelled() or isinstance(task.exception(), GeneratorExit):
+            raise RuntimeError("ended itself")
         return task.result()
 
     def _leave(self, task: "asyncio.Future[Any]") -> None:
@@ -165,7 +165,10 @@ class _Late(Exception):
 
 
 async def _guarded(work: Callable[[], Awaitable[T]]) -> T:
+    """What a plugin raises is an ``Exception``, whatever it is: the others would end the process, or the answer."""
     try:
         return await work()
-    except SystemExit as error:  # It would end the process.
-        raise RuntimeError(repr(error)) from error
+    except (Exception, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(type(error).__name__) from error

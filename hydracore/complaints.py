@@ -104,8 +104,9 @@ def _rule_in_words(error: ValidationError) -> str:
         case "anyOf":
             return "must have at least 32 characters (make one: openssl rand -hex 32)"
         case _:
-            described = cast(Any, error.schema).get("description", "")
-            return f"is not valid: {got}. {described}".rstrip(". ")
+            schema = cast(Any, error.schema)
+            example = f", for example {schema['default']!r}" if schema.get("default") else ""
+            return f"is not valid: {got}. {schema.get('description', '').rstrip('.')}{example}".rstrip(". ")
 
 
 def _suggest(value: Any, known: list[Any]) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -12,7 +13,7 @@ from hydracore.config import Config, check_section
 from hydracore.discovery import Installed
 from hydracore.errors import ConfigError, PluginError, StartupError
 from hydracore.hookspecs import API_VERSION
-from hydracore.records import Command, Context, Identity, MailTransport, ProfileMember, Route
+from hydracore.records import Command, Context, Count, Identity, MailTransport, ProfileMember, Route
 from hydracore.validation import compiled, storable
 
 Factory = Callable[[Context], object]
@@ -96,7 +97,7 @@ def registered(owner: str, hook: str, function: Callable[[], Any]) -> list[Any]:
         return list(function())
     except StartupError as error:
         raise PluginError(owner, str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             owner, f"The plugin {owner} failed in {hook}, which returns a list: {type(error).__name__}: {error}"
         ) from error
@@ -193,6 +194,15 @@ def checked_identity(answer: Any) -> Identity | None:
     if not storable(profile):
         raise ValueError("the profile of the identity holds a number or a name that cannot be kept")
     return Identity(bool(answer.email_verified), profile)
+
+
+def checked_count(answer: Any) -> Count:
+    """A limit backend's answer. Raises ``TypeError`` or ``ValueError`` for what is none."""
+    if not (isinstance(answer, Count) and isinstance(answer.hits, int) and isinstance(answer.resets_in, int | float)):
+        raise TypeError(f"a limit backend returns a Count of numbers, not {answer!r}")
+    if not math.isfinite(answer.resets_in):
+        raise ValueError("a counter starts again at some time")
+    return answer
 
 
 def checked_claims(owner: str, answer: Any, others: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,7 +1,6 @@
 """What the plugins of one HydraCore register, and how they are asked and told."""
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -22,6 +21,7 @@ from hydracore.fitting import (
     check_over,
     check_path,
     checked_claims,
+    checked_count,
     checked_identity,
     choose,
     registered,
@@ -35,6 +35,7 @@ from hydracore.records import (
     Collection,
     Command,
     Context,
+    Count,
     EventListener,
     HealthCheck,
     Identity,
@@ -121,9 +122,8 @@ class Registry:
             self.transports[name] = replace(transport, send=send)
         for name, backend in self.backends.items():
             # Without a deadline of its own, for the sake of speed: the limiter has one.
-            self.backends[name] = replace(
-                backend, hit=self.calls.measured(self.owner_of(backend), "limit_backend", backend.hit)
-            )
+            hit = self.calls.measured(self.owner_of(backend), "limit_backend", partial(_counted, backend.hit))
+            self.backends[name] = replace(backend, hit=hit)
 
     def _collect(self, hook: str, kind: type[Record]) -> dict[str, Record]:
         hook = f"hydracore_register_{hook}"
@@ -222,10 +222,11 @@ class Registry:
     async def health(self, check: HealthCheck) -> str:
         """What a health check says; "" when all is well."""
         try:
-            async with asyncio.timeout(self.calls.timeout):
-                return str(await check.check())
-        except TimeoutError:
-            return f"no answer within {self.calls.timeout} s"
+            return str(
+                await self.calls.measured(self.owner_of(check), "health_check", check.check, self.calls.timeout)()
+            )
+        except TimeoutError as error:
+            return str(error)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
@@ -245,11 +246,14 @@ class Registry:
         closing: list[MailTransport | LimitBackend] = [*self.transports.values(), *self.backends.values()]
         for record in closing:
             try:
-                async with asyncio.timeout(self.calls.timeout):
-                    await record.close()
+                await self.calls.measured(self.owner_of(record), "close", record.close, self.calls.timeout)()
             except Exception:
                 log.exception("plugin cannot be closed", plugin=self.owner_of(record))
         self._threads.close()
+
+
+async def _counted(hit: Callable[[str, int, int], Awaitable[Any]], key: str, window: int, cost: int) -> Count:
+    return checked_count(await hit(key, window, cost))
 
 
 def _name(record: Any) -> str:

@@ -111,6 +111,5 @@ async def test_listeners_harm_nobody(open_site: OpenSite, expected_logs: list[st
                 raise ConnectionError("bad listener")  # any failure will do
             await asyncio.sleep(60)
 
-    site = await open_site(plugins={"timeout": 1})
-    site.hydra.registry._register("bad", Bad(None))
+    site = await open_site(plugins={"timeout": 1}, extra={"bad": Bad})
     await asyncio.wait_for(site.register(), 0.9)

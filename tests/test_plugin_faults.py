@@ -16,8 +16,11 @@ from tornado.web import HTTPError
 
 from hydracore.plugin import (
     Context,
+    Count,
     Endpoint,
     EventListener,
+    HealthCheck,
+    LimitBackend,
     PasswordPolicy,
     RegistrationRefused,
     Route,
@@ -69,6 +72,19 @@ async def test_one_that_cannot_be_cancelled(
     assert spent.longest >= 1
 
 
+class Oddity(BaseException):
+    """Not an ``Exception``."""
+
+
+class Mute(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+    __repr__ = __str__
+
+
 class Odd:
     """Fails in every way that a coroutine can, as the address says."""
 
@@ -86,11 +102,21 @@ class Odd:
                 raise StopAsyncIteration
             case "web":
                 raise HTTPError(418)
+            case "keyboard":
+                raise KeyboardInterrupt
+            case "generator":
+                raise GeneratorExit
+            case "odd":
+                raise Oddity
+            case "group":
+                raise BaseExceptionGroup("many", [Oddity()])
+            case "mute":
+                raise Mute
             case "refuse":
                 raise RegistrationRefused("Not today.")
 
 
-@pytest.mark.parametrize("how", ["exit", "cancel", "stop", "web"])
+@pytest.mark.parametrize("how", ["exit", "cancel", "stop", "web", "keyboard", "generator", "odd", "group", "mute"])
 async def test_odd_failures(
     open_site: OpenSite, expected_logs: list[str], how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -323,6 +349,10 @@ class Faulty(Endpoint):
                 await asyncio.sleep(60)
             case "web":
                 raise HTTPError(404)
+            case "exit":
+                raise SystemExit(1)
+            case "odd":
+                raise Oddity
             case "twice":
                 self.reply({"part": 1})
                 raise KeyError("after replying")
@@ -347,6 +377,8 @@ async def test_faulty_endpoints(
     answer = await site.ask("GET", "/auth/routed/raise")
     refused(answer, 500, "internal_error")
     assert b"secret" not in answer.body
+    refused(await site.ask("GET", "/auth/routed/exit"), 500, "internal_error")
+    refused(await site.ask("GET", "/auth/routed/odd"), 500, "internal_error")
     refused(await site.ask("GET", "/auth/routed/hang"), 503, "unavailable")
     refused(await site.ask("GET", "/auth/routed/web"), 404, "not_found")
     refused(await site.ask("GET", "/auth/routed/twice"), 500, "internal_error")
@@ -354,6 +386,54 @@ async def test_faulty_endpoints(
     refused(await site.ask("POST", "/auth/routed/fine"), 405, "method_not_allowed")
     refused(await site.ask("GET", "/auth/routed/a/b"), 404, "not_found")
     assert blamed(caplog) == {"routed"}
+
+
+class Uncountable:
+    """Takes down a limit backend, and its health, in the way that is set."""
+
+    def __init__(self, context: Context) -> None:
+        self.answer: Any = None
+
+    @hookimpl
+    def hydracore_register_limit_backends(self) -> list[LimitBackend]:
+        return [LimitBackend("uncountable", self.hit)]
+
+    @hookimpl
+    def hydracore_register_health_checks(self) -> list[HealthCheck]:
+        return [HealthCheck("uncountable", self.check)]
+
+    async def hit(self, key: str, window: int, cost: int) -> Any:
+        if isinstance(self.answer, type):
+            raise self.answer
+        return self.answer
+
+    async def check(self) -> str:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, 3, (1, 60), Count("one", 60), Count(1, None), Count(1, float("inf")), SystemExit, Oddity]
+)
+async def test_a_faulty_limit_backend(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    """A limit backend that answers something else than a count is named, and each process counts for itself."""
+    expected_logs.append("limit backend failed")
+    rules = {"enabled": True, "backend": "uncountable", "login_address": "2/3600"}
+    site = await open_site(extra={"uncountable": Uncountable}, limits=rules)
+    site.hydra.registry.loaded["uncountable"].plugin.answer = answer  # type: ignore[attr-defined]
+    body = {"email": EMAIL, "password": "not the password"}
+    for _ in range(2):
+        refused(await site.post("login", body), 401, "invalid_credentials")
+    refused(await site.post("login", body), 429, "too_many_requests")
+    assert "uncountable" in {record.__dict__.get("backend") for record in caplog.records}
+
+
+async def test_a_faulty_health_check(open_site: OpenSite) -> None:
+    """A health check that says exit() is the plugin's failure."""
+    site = await open_site(extra={"uncountable": Uncountable})
+    [check] = site.hydra.registry.checks.values()
+    assert await site.hydra.registry.health(check) == "RuntimeError: SystemExit"
 
 
 BLOCKING = """
