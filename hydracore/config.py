@@ -71,6 +71,7 @@ class Password:
     parallelism: int
     hash_threads: int
     hash_queue: int
+    hash_timeout: int
 
 
 @dataclass(frozen=True)

@@ -325,7 +325,7 @@ def _passwords(config: Config) -> Passwords:
         log.warning("password.profile is testing: hashes protect nobody")
         cost = TESTING
     threads = chosen.hash_threads or _cores()
-    return Passwords(cost, HashingPool(threads, chosen.hash_queue))
+    return Passwords(cost, HashingPool(threads, chosen.hash_queue, chosen.hash_timeout))
 
 
 def _cores() -> int:

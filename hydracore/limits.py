@@ -36,15 +36,21 @@ class Rule:
 
 @dataclass(frozen=True)
 class Spend:
-    """One hit to count: on the named rule, for whoever ``who`` is."""
+    """One hit to count: on the named rule, for whoever ``who`` is. One that is not ``binding`` is counted, and never
+    refused."""
 
     rule: str
     who: tuple[str, ...]
+    binding: bool = True
 
 
 class Limiter(Protocol):
     async def spend(self, network: str, *hits: Spend) -> None:
         """Count all of ``hits``, or none: raises :class:`TooManyRequests` when one is over its rule."""
+
+    def turn(self, network: str, hit: Spend) -> AbstractAsyncContextManager[None]:
+        """A scope that no more attempts are in at once than ``hit`` allows failures, nor more of one network than is
+        fair. Raises :class:`TooManyRequests` where too many wait for it."""
 
     def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AbstractAsyncContextManager[None]:
         """A scope whose hits stay counted if it ends in ``failure``, and are given back otherwise."""
@@ -55,6 +61,10 @@ class NullLimiter:
 
     async def spend(self, network: str, *hits: Spend) -> None:
         pass
+
+    @asynccontextmanager
+    async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
+        yield
 
     @asynccontextmanager
     async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[None]:
@@ -87,7 +97,7 @@ class CountingLimiter:
             if rule is None:
                 continue
             count = await self._hit(hit, rule, 1)
-            if count.hits > rule.most:
+            if count.hits > rule.most and hit.binding:
                 # What was refused must not use up the other limits of the same person.
                 await self._give_back(spent)
                 self._announce(Limited(network=network, rule=hit.rule, retry_after=max(1, round(count.resets_in))))
@@ -95,17 +105,24 @@ class CountingLimiter:
             spent.append(hit)
 
     @asynccontextmanager
+    async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
+        # Many right passwords at once wait a moment for one another instead of being counted as wrong ones.
+        rule = self._rules.get(hit.rule)
+        one = nullcontext() if rule is None else self._queue(self._key(hit), rule.most)
+        async with one, self._queue(f"network:{network}", _SIDE_BY_SIDE):
+            yield
+
+    @asynccontextmanager
     async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[None]:
-        async with self._turn_of(hits[0]), self._turn(f"network:{network}", _SIDE_BY_SIDE):
-            await self.spend(network, *hits)
-            try:
-                yield
-            except failure:
-                raise
-            except BaseException:
-                await self._give_back(hits)
-                raise
+        await self.spend(network, *hits)
+        try:
+            yield
+        except failure:
+            raise
+        except BaseException:
             await self._give_back(hits)
+            raise
+        await self._give_back(hits)
 
     async def _give_back(self, hits: Sequence[Spend]) -> None:
         for hit in hits:
@@ -134,14 +151,8 @@ class CountingLimiter:
     def _key(self, hit: Spend) -> str:
         return f"{hit.rule}:{self._secret.mac('limits', hit.rule, *hit.who)[:32]}"
 
-    def _turn_of(self, hit: Spend) -> AbstractAsyncContextManager[None]:
-        """Let no more attempts in flight than the rule allows failures, so that many right
-        passwords at once wait a moment for one another instead of being counted as wrong ones."""
-        rule = self._rules.get(hit.rule)
-        return nullcontext() if rule is None else self._turn(self._key(hit), rule.most)
-
     @asynccontextmanager
-    async def _turn(self, key: str, slots: int) -> AsyncIterator[None]:
+    async def _queue(self, key: str, slots: int) -> AsyncIterator[None]:
         gate = self._gates.setdefault(key, _Gate(slots))
         if gate.users >= slots + _MOST_WAITING:
             raise TooManyRequests(1)

@@ -1,6 +1,6 @@
 """What the domain is made of. Frozen values; ``.public()`` is the JSON view."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -34,7 +34,8 @@ class User:
     """An account. ``epoch`` counts the moments that end all sessions and codes of before:
     whatever carries an older epoch is void, whether or not it was deleted already. ``profile`` is what plugins'
     members of register left. ``authority`` is the authenticator that the account belongs to, "" for one that
-    has a password of its own; the other kind has none, and is mailed no reset."""
+    has a password of its own; the other kind has none, and is mailed no reset. ``networks`` are digests of the
+    last ones that it was signed in from, the latest last."""
 
     id: str
     email: str
@@ -46,6 +47,7 @@ class User:
     epoch: int = 0
     profile: Mapping[str, Any] = field(default_factory=dict)
     authority: str = ""
+    networks: Sequence[str] = field(default_factory=list)
 
     @property
     def account(self) -> Account:

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,33 +35,85 @@ def normalise(password: str) -> str:
     return unicodedata.normalize("NFC", password)
 
 
+class Room:
+    """A place in the queue that is kept for a hash to come, until :meth:`leave` or the hash takes it."""
+
+    def __init__(self, free: Callable[[], None]) -> None:
+        self._free: Callable[[], None] | None = free
+
+    def take(self) -> bool:
+        """Whether the place was still there; it is the caller's now."""
+        free, self._free = self._free, None
+        return free is not None
+
+    def leave(self) -> None:
+        """Let another have it."""
+        free, self._free = self._free, None
+        if free is not None:
+            free()
+
+
 class HashingPool:
-    """A few low-priority threads with a bounded queue in front.
+    """A few low-priority threads with a bounded queue in front, in which nobody waits longer than ``patience`` seconds.
 
     Memory is bounded by ``threads`` times the cost of a hash. argon2 releases the GIL, so the
     threads use the cores and the lower priority lets the event loop win when both want one.
     """
 
-    def __init__(self, threads: int, queue: int) -> None:
+    def __init__(self, threads: int, queue: int, patience: float = 5) -> None:
         self._bound = threads + queue
-        self._pending = 0
+        self._patience = patience
         self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=be_nice)
+        self.pending = 0
+        """How many run, wait, or have a place kept."""
+        self.refused = 0
+        """How many there was no room for, or that waited too long."""
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in the pool; raises :class:`HashingOverloaded` at once if the queue is full."""
-        if self._pending >= self._bound:
-            raise HashingOverloaded
-        self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """Keep a place for one hash, before the work that comes ahead of it is done for nothing. Raises
+        :class:`HashingOverloaded` at once if there is none."""
+        self._enter()
+        room = Room(self._leave)
+        try:
+            yield room
+        finally:
+            room.leave()
+
+    async def run(self, work: Callable[[], T], room: Room | None = None) -> T:
+        """Run ``work`` in the pool, in the place that ``room`` keeps. Raises :class:`HashingOverloaded` at once if
+        there is none, and for work that did not end in time."""
+        if room is None or not room.take():
+            self._enter()
+        loop = asyncio.get_running_loop()
+        job = self._executor.submit(work)
         # Counted until the thread is done, not until the caller stops waiting.
-        future.add_done_callback(self._release)
-        return await asyncio.shield(future)
+        job.add_done_callback(lambda job: _tell(loop, self._leave))
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(asyncio.wrap_future(job))
+        except TimeoutError as error:
+            self.refused += 1
+            raise HashingOverloaded from error
+        finally:
+            job.cancel()  # Unless it runs: nobody waits for it any more.
 
-    def _release(self, future: "asyncio.Future[T]") -> None:
-        self._pending -= 1
+    def _enter(self) -> None:
+        if self.pending >= self._bound:
+            self.refused += 1
+            raise HashingOverloaded
+        self.pending += 1
+
+    def _leave(self) -> None:
+        self.pending -= 1
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # The loop is closed: nobody counts any more.
+        loop.call_soon_threadsafe(what)
 
 
 class Passwords:
@@ -77,10 +130,14 @@ class Passwords:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""
         return await self._pool.run(lambda: self._hasher.hash(normalise(password)))
 
-    async def verify(self, encoded: str, password: str) -> bool:
+    def room(self) -> AbstractContextManager[Room]:
+        """A scope that keeps a place for one :meth:`verify`. Raises :class:`HashingOverloaded` if there is none."""
+        return self._pool.room()
+
+    async def verify(self, encoded: str, password: str, room: Room | None = None) -> bool:
         """Whether ``password`` is the one that was hashed. For "", an account without a password or no account
         at all, it spends as much and says no. Raises :class:`HashingOverloaded`."""
-        right = await self._pool.run(lambda: self._verify(encoded or self._nobodys_hash, password))
+        right = await self._pool.run(lambda: self._verify(encoded or self._nobodys_hash, password), room)
         return right and bool(encoded)
 
     def outdated(self, encoded: str) -> bool:

@@ -80,6 +80,40 @@ async def test_abandoned_work_counts_until_it_is_done() -> None:
     pool.close()
 
 
+async def test_patience() -> None:
+    """A hash that does not end in time is refused; one that waits for it is never begun, and its place is free."""
+    pool = HashingPool(1, 1, patience=0.1)
+    gate, begun = threading.Event(), threading.Event()
+    running = asyncio.ensure_future(pool.run(gate.wait))
+    waiting = asyncio.ensure_future(pool.run(begun.set))
+    for refused in (running, waiting):
+        with pytest.raises(HashingOverloaded):
+            await refused
+    await asyncio.sleep(0)
+    assert (pool.pending, pool.refused) == (1, 2)
+    gate.set()
+    assert await pool.run(lambda: 7) == 7
+    assert not begun.is_set()
+    pool.close()
+
+
+async def test_a_place_is_kept() -> None:
+    """Whoever has a place is served, and whoever comes meanwhile is refused at once; a place that is left is free."""
+    pool = HashingPool(1, 0)
+    with pool.room() as room:
+        with pytest.raises(HashingOverloaded), pool.room():
+            pytest.fail("there was room")
+        with pytest.raises(HashingOverloaded):
+            await pool.run(lambda: 7)
+        assert await pool.run(lambda: 7, room) == 7
+    with pool.room() as room:
+        room.leave()
+        assert await pool.run(lambda: 8) == 8
+        assert await pool.run(lambda: 9, room) == 9
+    assert pool.pending == 0
+    pool.close()
+
+
 async def test_low_priority() -> None:
     """The hashing threads are nicer than the event loop's."""
     pool = HashingPool(1, 1)

@@ -1,15 +1,29 @@
 """Signing in with an address and a password."""
 
+from dataclasses import dataclass
+
 from hydracore.addresses import parse_address
 from hydracore.discovery import OWN_AUTHENTICATOR
 from hydracore.errors import HashingOverloaded, InvalidCredentials, Unavailable
 from hydracore.events import LoginFailed
+from hydracore.flows.networks import is_known, remember_network
 from hydracore.flows.provision import provide_account
 from hydracore.flows.services import Services
 from hydracore.flows.session import start_session
 from hydracore.limits import Spend
 from hydracore.models import Address, Grant, User
-from hydracore.passwords import normalise
+from hydracore.passwords import Room, normalise
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What someone claims, and who that would be."""
+
+    address: Address
+    password: str
+    network: str
+    known: User | None
+    room: Room
 
 
 async def log_in(services: Services, email: str, password: str, network: str) -> Grant:
@@ -23,26 +37,29 @@ async def log_in(services: Services, email: str, password: str, network: str) ->
         address = parse_address(email)
     except ValueError as error:
         raise InvalidCredentials from error
-    async with services.limiter.failures(
-        network,
-        InvalidCredentials,
-        Spend("login_address_network", (address.key, network)),
-        Spend("login_address", (address.key,)),
-        Spend("login_network", (network,)),
-    ):
-        user, authenticator = await _proven(services, address, password, network)
+    here = Spend("login_address_network", (address.key, network))
+    async with services.limiter.turn(network, here):
+        # Where there is no room for the hash, nothing is asked or counted in vain.
+        with services.passwords.room() as room:
+            async with services.limiter.failures(network, InvalidCredentials, here, Spend("login_network", (network,))):
+                known = await services.store.users.by_address(address.key)
+                # What strangers try does not keep the owner out, where the owner has been before.
+                anywhere = Spend("login_address", (address.key,), binding=not is_known(services, known, network))
+                async with services.limiter.failures(network, InvalidCredentials, anywhere):
+                    user, authenticator = await _proven(services, Attempt(address, password, network, known, room))
     await services.admit(user, network, authenticator)
     if authenticator == OWN_AUTHENTICATOR:
         await _rehash(services, user, password)
-    return await start_session(services, user, network)
+    grant = await start_session(services, user, network)
+    await remember_network(services, user, network)
+    return grant
 
 
-async def _proven(services: Services, address: Address, password: str, network: str) -> tuple[User, str]:
-    known = await services.store.users.by_address(address.key)
+async def _proven(services: Services, attempt: Attempt) -> tuple[User, str]:
     absent: Unavailable | None = None
     for name in services.settings.login.authenticators:
         try:
-            user = await _vouched(services, name, known, address, password, network)
+            user = await _vouched(services, name, attempt)
         except HashingOverloaded:
             raise
         except Unavailable as error:
@@ -52,18 +69,21 @@ async def _proven(services: Services, address: Address, password: str, network: 
                 return user, name
     if absent is not None:
         raise absent  # It might have known better: this is no wrong password.
-    services.announce(LoginFailed(address_digest=services.address_digest(address.key), network=network))
+    digest = services.address_digest(attempt.address.key)
+    services.announce(LoginFailed(address_digest=digest, network=attempt.network))
     raise InvalidCredentials
 
 
-async def _vouched(
-    services: Services, name: str, known: User | None, address: Address, password: str, network: str
-) -> User | None:
+async def _vouched(services: Services, name: str, attempt: Attempt) -> User | None:
+    known = attempt.known
     if name == OWN_AUTHENTICATOR:
-        right = await services.passwords.verify(known.password_hash if known else "", password)
-        return known if right else None
-    identity = await services.registry.authenticate(name, address.email, normalise(password))
-    return None if identity is None else await provide_account(services, name, identity, address, network)
+        encoded = known.password_hash if known else ""
+        return known if await services.passwords.verify(encoded, attempt.password, attempt.room) else None
+    attempt.room.leave()  # Others may be slow, and hash elsewhere.
+    identity = await services.registry.authenticate(name, attempt.address.email, normalise(attempt.password))
+    if identity is None:
+        return None
+    return await provide_account(services, name, identity, attempt.address, attempt.network)
 
 
 def _may_sign_in(services: Services, user: User) -> bool:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from hydracore.errors import InvalidToken, StoreUnavailable
 from hydracore.events import PasswordReset
+from hydracore.flows.networks import network_digest
 from hydracore.flows.passwords import judge_new_password
 from hydracore.flows.services import Services
 from hydracore.limits import Spend
@@ -20,7 +21,8 @@ async def reset_password(services: Services, token: str, new_password: str, netw
     once, and every session, code and token of before is void. Raises :class:`InvalidToken`, :class:`TooManyRequests`,
     and, the token staying good, :class:`ValidationFailed` for a refused password and what a plugin refuses with.
     """
-    async with services.limiter.failures(network, InvalidToken, Spend("reset_network", (network,))):
+    tried = Spend("reset_network", (network,))
+    async with services.limiter.turn(network, tried), services.limiter.failures(network, InvalidToken, tried):
         kept = await services.store.codes.reset(token_digest(services, token), services.now())
         user = await services.store.users.by_id(kept.user_id) if kept else None
         if kept is None or user is None or user.epoch != kept.epoch:
@@ -30,7 +32,8 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         password_hash = await services.passwords.hash(new_password)
         mail = services.mail_with("password_changed", user.address_key, language=language, after_epoch=kept.epoch)
         async with mail:
-            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash)
+            here = network_digest(services, user.id, network)
+            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here)
             if changed is None:
                 raise InvalidToken
     # Void already; this is tidying up, and no reason to tell the client that anything failed.

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from hydracore.addresses import parse_address
 from hydracore.errors import EmailTaken
 from hydracore.events import Registered
+from hydracore.flows.networks import network_digest
 from hydracore.flows.passwords import judge_new_password
 from hydracore.flows.services import Services
 from hydracore.flows.session import open_session, plan_session
@@ -26,12 +28,14 @@ async def register(
     refused password, what a plugin refuses with, and :class:`TooManyRequests`.
     """
     address = parse_address(email)
-    await services.limiter.spend(network, Spend("register_network", (network,)))
+    with services.passwords.room():  # What there is no room for is not counted either.
+        await services.limiter.spend(network, Spend("register_network", (network,)))
     await judge_new_password(services, password, address.email, "password")
     # Asked last: what a plugin does here, using up an invitation say, is not for nothing.
     await services.registry.before_register(address.email, network, profile)
     kept = {name: value for name, value in profile.items() if services.registry.members[name].keep}
     user = await _new_user(services, address, password, profile=kept)
+    user = replace(user, networks=[network_digest(services, user.id, network)])
     if not services.settings.registration.reveal_existing:
         async with services.mail_with("registration", address.key, language=language):
             if await services.store.users.add(user):

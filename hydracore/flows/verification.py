@@ -8,6 +8,7 @@ from hashlib import sha256
 from hydracore.addresses import parse_address
 from hydracore.errors import InvalidCode, StoreUnavailable
 from hydracore.events import EmailVerified, MailRequested, VerificationFailed
+from hydracore.flows.networks import remember_network
 from hydracore.flows.services import Services
 from hydracore.flows.session import holder, open_session, plan_session
 from hydracore.limits import Spend
@@ -26,12 +27,8 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
     registered the address). Raises :class:`InvalidCode` and :class:`TooManyRequests`.
     """
     address = parse_address(email)
-    async with services.limiter.failures(
-        network,
-        InvalidCode,
-        Spend("verify_address", (address.key,)),
-        Spend("verify_network", (network,)),
-    ):
+    tried = Spend("verify_address", (address.key,)), Spend("verify_network", (network,))
+    async with services.limiter.turn(network, tried[0]), services.limiter.failures(network, InvalidCode, *tried):
         user = await _proven(services, address, code, network)
         await services.admit(user, network, "code")
         plan = await plan_session(services, replace(user, email_verified=True), network)
@@ -44,7 +41,9 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         await services.store.codes.drop_kind(user.id, "verification")
         await services.store.sessions.end_epochs_before(user.id, verified.epoch)
     services.announce(EmailVerified(user_id=user.id, network=network))
-    return await open_session(services, verified, plan, network)
+    grant = await open_session(services, verified, plan, network)
+    await remember_network(services, verified, network)
+    return grant
 
 
 async def _proven(services: Services, address: Address, code: str, network: str) -> User:

@@ -6,6 +6,9 @@ from typing import Any
 from hydracore.models import User
 from hydracore.store.documents import Documents
 
+# Networks that an account remembers: home, work, the phone's, and some more.
+_MOST_NETWORKS = 8
+
 
 class Users:
     def __init__(self, collection: Any) -> None:
@@ -30,25 +33,34 @@ class Users:
         return await self._users.many(query, [("created_at", 1), ("_id", 1)], limit)
 
     async def mark_verified(self, user_id: str, epoch: int, *, end_sessions: bool) -> User | None:
-        """Once, while unverified and of that epoch. ``end_sessions`` starts a new epoch in the same step."""
+        """Once, while unverified and of that epoch. ``end_sessions`` starts a new epoch in the same step, and forgets
+        the networks of before."""
         update: dict[str, Any] = {"$set": {"email_verified": True}}
         if end_sessions:
-            update["$inc"] = {"epoch": 1}
+            update = {"$set": {"email_verified": True, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"_id": user_id, "epoch": epoch, "email_verified": False, "disabled": False}
         return await self._users.change(unverified, update)
 
-    async def reset_password(self, user_id: str, epoch: int, password_hash: str) -> User | None:
+    async def reset_password(self, user_id: str, epoch: int, password_hash: str, network: str) -> User | None:
         """Once an epoch: sets the password, proves the address, and starts a new epoch, which ends
-        every session and every other code and token. The loser of a race gets None."""
-        update = {"$set": {"password_hash": password_hash, "email_verified": True}, "$inc": {"epoch": 1}}
+        every session and every other code and token. ``network`` is the one that is known from now on. The loser of a
+        race gets None."""
+        proven = {"password_hash": password_hash, "email_verified": True, "networks": [network]}
+        update = {"$set": proven, "$inc": {"epoch": 1}}
         return await self._users.change({"_id": user_id, "epoch": epoch, "disabled": False}, update)
 
     async def take_over(self, user_id: str, epoch: int, authority: str) -> User | None:
         """Once, while unverified and of that epoch: the account becomes an authenticator's, its password goes, and a
         new epoch ends what there was. The loser of a race gets None."""
-        update = {"$set": {"password_hash": "", "email_verified": True, "authority": authority}, "$inc": {"epoch": 1}}
+        theirs = {"password_hash": "", "email_verified": True, "authority": authority, "networks": []}
+        update = {"$set": theirs, "$inc": {"epoch": 1}}
         unverified = {"_id": user_id, "epoch": epoch, "email_verified": False, "disabled": False}
         return await self._users.change(unverified, update)
+
+    async def remember_network(self, user_id: str, epoch: int, network: str) -> None:
+        """Add it to the last few that the account was signed in from, unless it is among them."""
+        unknown = {"_id": user_id, "epoch": epoch, "networks": {"$ne": network}}
+        await self._users.change(unknown, {"$push": {"networks": {"$each": [network], "$slice": -_MOST_NETWORKS}}})
 
     async def rehash(self, user: User, password_hash: str) -> None:
         """Replace the hash unless the password was changed meanwhile."""

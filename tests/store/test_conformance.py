@@ -76,13 +76,13 @@ async def test_pages(store: Store) -> None:
 async def test_epoch_guards(store: Store) -> None:
     """Of 50 resets of one epoch at once, one goes through; one of an older epoch never does."""
     await store.users.add(user())
-    done = await asyncio.gather(*(store.users.reset_password("user1", 0, f"hash{n}") for n in range(50)))
+    done = await asyncio.gather(*(store.users.reset_password("user1", 0, f"hash{n}", "here") for n in range(50)))
     winners = [found for found in done if found]
     assert len(winners) == 1
     now = await store.users.by_id("user1")
     assert now == winners[0]
     assert (now.epoch, now.email_verified) == (1, True)
-    assert await store.users.reset_password("user1", 0, "late") is None
+    assert await store.users.reset_password("user1", 0, "late", "here") is None
 
 
 async def test_verified_once(store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_disabled_users_change_nothing(store: Store) -> None:
     await store.users.add(user())
     await store.users.disable("user1")
     assert await store.users.mark_verified("user1", 1, end_sessions=False) is None
-    assert await store.users.reset_password("user1", 1, "new") is None
+    assert await store.users.reset_password("user1", 1, "new", "here") is None
     enabled = await store.users.enable("user1")
     assert enabled
     assert (enabled.epoch, enabled.disabled) == (1, False)
@@ -109,7 +109,7 @@ async def test_rehash_loses_to_a_new_password(store: Store) -> None:
     """A rehash of the old password does not undo a reset."""
     old = user()
     await store.users.add(old)
-    await store.users.reset_password("user1", 0, "new")
+    await store.users.reset_password("user1", 0, "new", "here")
     await store.users.rehash(old, "old, dearer")
     now = await store.users.by_id("user1")
     assert now

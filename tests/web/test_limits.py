@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
+from hydracore.flows.account import find_user
+from hydracore.flows.networks import is_known
 from hydracore.records import Count, LimitBackend
 
 EMAIL = "ada@example.com"
@@ -71,6 +73,71 @@ async def test_many_networks_on_one_address(open_site: OpenSite) -> None:
     await site.register()
     codes = [(await site.post("login", WRONG, **via(f"203.0.113.{number}"))).code for number in range(12)]
     assert codes == [401] * 10 + [429] * 2
+
+
+async def storm(site: Site, email: str = EMAIL) -> None:
+    """More wrong passwords, from everywhere, than an address has in an hour."""
+    for number in range(12):
+        answer = await site.post("login", {**WRONG, "email": email}, **via(f"192.0.2.{number}"))
+        refused(answer, 401 if number < 10 else 429, "invalid_credentials" if number < 10 else "too_many_requests")
+
+
+@pytest.mark.parametrize("how", ["register", "login", "verify", "reset"])
+async def test_strangers_do_not_lock_the_owner_out(open_site: OpenSite, how: str) -> None:
+    """While strangers' guesses are over the limit of the address, the right password is still taken from a network
+    that the owner has used, and from no other."""
+    site = await limited(open_site, login_address="10/3600")
+    home = via("203.0.113.9") if how == "register" else via("203.0.113.10")
+    await site.post("register", RIGHT, **via("203.0.113.9"))
+    match how:
+        case "login":
+            tokens(await site.post("login", RIGHT, **home))
+        case "verify":
+            await site.post("verify-email", {"email": EMAIL, "code": await site.box.code(EMAIL)}, **home)
+        case "reset":
+            await site.post("forgot-password", {"email": EMAIL}, **home)
+            body = {"token": await site.box.reset_token(EMAIL), "new_password": PASSWORD}
+            assert (await site.post("reset-password", body, **home)).code == 200
+    await storm(site)
+    refused(await site.post("login", RIGHT, **via("203.0.113.77")), 429, "too_many_requests")
+    tokens(await site.post("login", RIGHT, **home))
+    for _ in range(5):
+        refused(await site.post("login", WRONG, **home), 401, "invalid_credentials")
+    refused(await site.post("login", RIGHT, **home), 429, "too_many_requests")
+
+
+@pytest.mark.parametrize("how", ["reset", "proof"])
+async def test_networks_of_before(open_site: OpenSite, how: str) -> None:
+    """A reset, and a proof by someone else than whoever registered, forget the networks of before."""
+    site = await limited(open_site, login_address="10/3600")
+    before, home = via("203.0.113.9"), via("203.0.113.10")
+    await site.post("register", RIGHT, **before)
+    if how == "reset":
+        await site.post("forgot-password", {"email": EMAIL}, **home)
+        body = {"token": await site.box.reset_token(EMAIL), "new_password": PASSWORD}
+        assert (await site.post("reset-password", body, **home)).code == 200
+    else:
+        body = {"email": EMAIL, "code": await site.box.code(EMAIL)}
+        assert (await site.post("verify-email", body, **home)).code == 200
+    await storm(site)
+    refused(await site.post("login", RIGHT, **before), 429, "too_many_requests")
+    tokens(await site.post("login", RIGHT, **home))
+
+
+async def test_eight_networks_are_known(open_site: OpenSite) -> None:
+    """The last eight networks are remembered, and none twice, also where they come at once."""
+    site = await limited(open_site)
+    await site.post("register", RIGHT, **via("203.0.113.100"))
+    for number in range(10):
+        tries = (site.post("login", RIGHT, **via(f"203.0.113.{number}")) for _ in range(5))
+        for answer in await asyncio.gather(*tries):
+            tokens(answer)
+    user = await find_user(site.hydra.services, EMAIL)
+    assert len(set(user.networks)) == len(user.networks) == 8
+    assert not any("203.0.113" in digest for digest in user.networks)
+    for number in (2, 9):
+        assert is_known(site.hydra.services, user, f"203.0.113.{number}")
+    assert not is_known(site.hydra.services, user, "203.0.113.1")
 
 
 async def test_one_network_on_many_addresses(open_site: OpenSite) -> None:
