@@ -26,8 +26,15 @@ class Server:
     prefix: str
     trusted_proxies: tuple[str, ...]
     allowed_origins: tuple[str, ...]
+    max_connections: int
+    max_requests: int
+    max_header: int
+    max_body: int
     idle_timeout: int
+    header_timeout: int
     body_timeout: int
+    request_timeout: int
+    send_timeout: int
     drain_timeout: int
     stall_timeout: int
 

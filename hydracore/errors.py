@@ -21,9 +21,11 @@ HydraError                      status  code
 ├── PayloadTooLarge              413    payload_too_large
 ├── UnsupportedMediaType         415    unsupported_media_type
 ├── TooManyRequests              429    too_many_requests
+├── HeadersTooLarge              431    headers_too_large
 └── Unavailable                  503    unavailable
     ├── StoreUnavailable         503    store_unavailable
-    ├── HashingOverloaded        503    overloaded
+    ├── Overloaded               503    overloaded
+    │   └── HashingOverloaded    503    overloaded
     └── KeysUnavailable          503    keys_unavailable
 
 PasswordRefused     a policy's verdict; the flow that asked turns it into ValidationFailed
@@ -39,7 +41,8 @@ StartupError        for the operator: one message, before anything runs; exit co
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 
 class HydraError(Exception):
@@ -48,11 +51,17 @@ class HydraError(Exception):
     status = 500
     code = "internal_error"
     detail = "Something went wrong on our side."
+    why: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
             self.detail = detail
         super().__init__(self.detail)
+
+    def because(self, reason: str = "", /, **facts: Any) -> Self:
+        """Itself, with what the operator may be told of it (``hydracore explain``) and no client. No secrets."""
+        self.why = {**self.why, **({"reason": reason} if reason else {}), **facts}
+        return self
 
     def public(self) -> dict[str, Any]:
         """The JSON body."""
@@ -202,7 +211,17 @@ class PayloadTooLarge(HydraError):
     code = "payload_too_large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The body is larger than {limit // 1024} KiB.")
+        super().__init__(f"The body is larger than {limit} bytes.")
+
+
+class HeadersTooLarge(HydraError):
+    """RFC 6585, section 5."""
+
+    status = 431
+    code = "headers_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request's head is larger than {limit} bytes.")
 
 
 class UnsupportedMediaType(HydraError):
@@ -243,8 +262,14 @@ class StoreUnavailable(Unavailable):
     code = "store_unavailable"
 
 
-class HashingOverloaded(Unavailable):
+class Overloaded(Unavailable):
+    """More at once than this process takes on."""
+
     code = "overloaded"
+    detail = "Too much at once. Try again shortly."
+
+
+class HashingOverloaded(Overloaded):
     detail = "Too many sign-ins at once. Try again shortly."
 
 

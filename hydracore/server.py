@@ -18,17 +18,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
-from typing import Any, cast
 from urllib.parse import unquote
-from weakref import WeakSet
 
-from tornado.http1connection import HTTP1Connection
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from hydracore.chance import token
 from hydracore.config import Config
+from hydracore.connections import Connections
 from hydracore.core import HydraCore, server_secret
 from hydracore.errors import StartupError
 from hydracore.logs import configure, logger
@@ -43,12 +39,8 @@ _HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.S
 _STOP = (signal.SIGTERM, signal.SIGINT, *_HANGUP)
 _HASTEN = (signal.SIGTERM, signal.SIGINT)  # A closing terminal hangs up more than once.
 _SIGNALS = {*_STOP, signal.SIGCHLD}
-_MAX_HEADER = 16 * 1024
-_BUFFER = 1024 * 1024
-_ANY_BODY = 1 << 50
 _GRACE = 5
-_IDLE = 0.1
-_OTHER_FILES = 128  # The database's connections, mail's, logs.
+_BACKLOG = 1024
 _LONGEST_PAUSE = 10.0
 _YOUNG = 10.0
 
@@ -230,52 +222,16 @@ class _Stopping:
             signal.signal(number, signal.SIG_IGN)
 
 
-class _Server(HTTPServer):
-    """Knows its connections, so that it can close those that nothing happens on, and take no more than it can."""
-
-    def initialize(self, *args: Any, **kwargs: Any) -> None:
-        self.streams: WeakSet[IOStream] = WeakSet()
-        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES
-        super().initialize(*args, **kwargs)
-
-    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        if len(self.streams) >= self._most and self._full():
-            # Out of descriptors accept() fails at once, again and again, and the loop does nothing else.
-            stream.close()
-            return
-        self.streams.add(stream)
-        super().handle_stream(stream, address)
-
-    def _full(self) -> bool:
-        self.streams = WeakSet(stream for stream in self.streams if not stream.closed())
-        return len(self.streams) >= self._most
-
-    async def close_idle(self, hydra: HydraCore) -> None:
-        """Close, until cancelled, every connection that no request of is being answered."""
-        while True:
-            await asyncio.sleep(_IDLE)
-            busy = {cast(HTTP1Connection, request.connection).stream for request in hydra.in_flight}
-            for stream in self.streams - busy:
-                if not stream.writing():
-                    stream.close()
-
-
 async def _work(config: Config, sockets: list[socket.socket], uri: str | None, stopping: _Stopping) -> None:
     stop = asyncio.Event()
     stopping.listen(stop)
     try:
         async with HydraCore(config, uri=uri) as hydra:
-            server = _Server(
-                hydra.application(),
-                max_header_size=_MAX_HEADER,
-                max_buffer_size=_BUFFER,
-                max_body_size=_ANY_BODY,  # Endpoints bound their bodies themselves, with an answer.
-                idle_connection_timeout=config.server.idle_timeout,
-                body_timeout=config.server.body_timeout,
-            )
+            server = Connections(hydra.application(), settings=config.server, in_flight=lambda: hydra.in_flight)
             server.add_sockets(sockets)
             watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()
+            closing = asyncio.create_task(server.close_late())
             if problem := await hydra.not_ready():
                 log.warning("not ready yet", pid=os.getpid(), reason=problem)
             else:
@@ -283,14 +239,15 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
             await stop.wait()
             watchdog.stop()
             await _drain(server, hydra, config.server.drain_timeout)
+            closing.cancel()
     finally:
         stopping.close()
 
 
-async def _drain(server: _Server, hydra: HydraCore, timeout: int) -> None:
+async def _drain(server: Connections, hydra: HydraCore, timeout: int) -> None:
     server.stop()
     server.conn_params.no_keep_alive = True  # Answers say Connection: close.
-    closing = asyncio.create_task(server.close_idle(hydra))
+    closing = asyncio.create_task(server.close_idle())
     await hydra.drain(timeout)
     if hydra.in_flight:
         log.warning("requests cut off at shutdown", count=len(hydra.in_flight))
@@ -304,7 +261,7 @@ async def _drain(server: _Server, hydra: HydraCore, timeout: int) -> None:
 def _listen(config: Config) -> list[socket.socket]:
     host, port = config.server.host, config.server.port
     try:
-        return bind_sockets(port, host)
+        return bind_sockets(port, host, backlog=_BACKLOG)
     except OSError as error:
         raise StartupError(
             f"Cannot listen on {host} port {port}: {error.strerror or error}. "

@@ -15,7 +15,7 @@ LEVELS = [
     {"errors"},
     {"models", "events", "chance", "logs", "records", "secret", "complaints", "threads", "calls", "watchdog"},
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening"},
-    {"tokens", "keys", "validation", "discovery", "store", "letters"},
+    {"tokens", "keys", "validation", "discovery", "store", "letters", "connections"},
     {"fitting"},
     {"loading"},
     {"registry"},
@@ -28,7 +28,7 @@ LEVELS = [
 ]
 # Where each of these may be imported; nowhere else.
 ONLY_IN = {
-    "tornado": ("web/", "core.py", "server.py", "testing/served.py"),
+    "tornado": ("web/", "core.py", "server.py", "connections.py", "testing/served.py"),
     "pymongo": ("store/",),
     "motor": ("store/drivers.py",),
     "mongomock_motor": ("store/drivers.py",),

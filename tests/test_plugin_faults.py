@@ -529,3 +529,28 @@ async def test_a_code_survives_a_broken_plugin(open_site: OpenSite, expected_log
     assert json.loads((await site.me(first["access_token"])).body)["email_verified"] is False
     Moody.broken = False
     assert tokens(await site.post("verify-email", body))["email_verified"] is True
+
+
+class Dawdling:
+    """Takes its time before a registration, and for a call of its own."""
+
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    async def hydracore_before_register(self, email: str) -> None:
+        await asyncio.sleep(60 if email.startswith("slow") else 0)
+
+
+async def test_a_request_has_a_deadline(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A request that takes longer than ``server.request_timeout`` in all is answered 503, and nothing came of it."""
+    expected_logs.append("unavailable")
+    site = await open_site(extra={"dawdling": Dawdling}, server={"request_timeout": 1})
+    started = time.monotonic()
+    body = {"email": "slow@example.com", "password": PASSWORD}
+    answer = await site.post("register", body)
+    refused(answer, 503, "unavailable")
+    assert answer.headers["Retry-After"]
+    assert time.monotonic() - started < 4
+    refused(await site.post("login", body), 401, "invalid_credentials")
+    await site.register()

@@ -1,7 +1,9 @@
 """What every call shares: body, origin, caller, answer; and the one place where errors become JSON."""
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -12,11 +14,14 @@ from tornado.web import Application, Finish, HTTPError, RequestHandler, stream_r
 
 from hydracore.errors import (
     BadRequest,
+    HeadersTooLarge,
     HydraError,
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
+    Unavailable,
     UnsupportedMediaType,
 )
 from hydracore.flows.services import Services
@@ -30,8 +35,7 @@ from hydracore.web.cookies import Cookies
 
 log = logger("hydracore.web")
 
-MAX_BODY = 64 * 1024
-# A larger body is read to its end and thrown away, so that the client gets to read the 413; past
+# A body that is too large is read to its end and thrown away, so that the client gets to read the 413; past
 # this it is cut off.
 _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -87,6 +91,23 @@ async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified
     return await authenticate(web.services, token, allow_unverified=allow_unverified)
 
 
+def _head_size(request: HTTPServerRequest) -> int:
+    lines = sum(len(name) + len(value) + 4 for name, value in request.headers.get_all())
+    return lines + len(request.method or "") + len(request.uri or "")
+
+
+@asynccontextmanager
+async def _in_time(deadline: float) -> AsyncIterator[None]:
+    """Raises :class:`Unavailable` where the loop's clock passes ``deadline`` inside."""
+    try:
+        async with asyncio.timeout_at(deadline) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Unavailable from error
+
+
 @stream_request_body
 class Endpoint(RequestHandler):
     """One call: its methods are coroutine functions named after HTTP's.
@@ -94,10 +115,11 @@ class Endpoint(RequestHandler):
     Whom it answers is said by ``public``, ``unverified`` or ``verified``; silence means verified, and stops the start.
     In a method there are ``self.caller`` (a :class:`CurrentUser`), ``self.network``, ``self.body(schema)`` and
     ``self.reply(value, status)``; a ``HydraError`` that it raises is answered as such. ``self.plugin`` is the plugin
-    that registered it.
+    that registered it. ``always`` says that it is answered however many requests there are.
     """
 
     challenge = BEARER
+    always = False
     caller: CurrentUser
     plugin: Any = None
     _of: "Origin | None" = None
@@ -143,16 +165,22 @@ class Endpoint(RequestHandler):
         return languages(self.request.headers.get("Accept-Language", ""))
 
     async def prepare(self) -> None:
+        server, loop = self.web.services.settings.server, asyncio.get_running_loop()
+        self._deadline = loop.time() + server.request_timeout
         self.web.in_flight.add(self)
         if not self._implements(self.request.method or ""):
             return  # Tornado answers 405: that comes before 401 and 403.
         try:
-            await self._admit()
+            if len(self.web.in_flight) > server.max_requests and not self.always:
+                raise Overloaded
+            if _head_size(self.request) > server.max_header:
+                raise HeadersTooLarge(server.max_header)
+            async with _in_time(self._deadline):
+                await self._admit()
         except HydraError as error:
             self._refuse(error)
         else:
-            if self._of is not None:
-                self._guard(self._of)
+            self._guard(self._of)
 
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
@@ -160,15 +188,19 @@ class Endpoint(RequestHandler):
         if access != "public":
             self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
 
-    def _guard(self, of: "Origin") -> None:
-        """Give a plugin's method its deadline, and put its failures down to the plugin."""
+    def _guard(self, of: "Origin | None") -> None:
+        """Give the method its deadline; put a plugin's failures down to the plugin."""
         name = (self.request.method or "").lower()
         method = getattr(self, name)
 
         async def guarded(*args: str, **kwargs: str) -> None:
-            call = self.web.services.registry.calls.call
             work = partial(method, *args, **kwargs)
-            await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
+            async with _in_time(self._deadline):
+                if of is None:
+                    await work()
+                else:
+                    call = self.web.services.registry.calls.call
+                    await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
 
         setattr(self, name, guarded)
 
@@ -182,14 +214,15 @@ class Endpoint(RequestHandler):
         setattr(self, (self.request.method or "").lower(), refuse)
 
     def data_received(self, chunk: bytes) -> None:
+        most = self.web.services.settings.server.max_body
         self._received += len(chunk)
-        if self._received <= MAX_BODY:
+        if self._received <= most:
             self._chunks.append(chunk)
-        elif self._received <= _MAX_DISCARDED:
+        elif self._received <= most + _MAX_DISCARDED:
             self._chunks.clear()
-            self._refuse(PayloadTooLarge(MAX_BODY))
+            self._refuse(PayloadTooLarge(most))
         elif not self._finished:
-            self._answer_error(PayloadTooLarge(MAX_BODY))
+            self._answer_error(PayloadTooLarge(most))
             self.finish()
 
     # -- in the call -------------------------------------------------------------------------

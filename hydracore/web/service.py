@@ -11,6 +11,8 @@ _JWKS_MAX_AGE = 30
 class Live(Endpoint):
     """The process answers."""
 
+    always = True
+
     async def get(self) -> None:
         self.reply({"status": "live"})
 
@@ -20,6 +22,8 @@ class Live(Endpoint):
 @public
 class Ready(Endpoint):
     """The process can serve: the store is there, with its indexes and a signing key."""
+
+    always = True
 
     async def get(self) -> None:
         reason = await self.web.not_ready()
@@ -35,6 +39,8 @@ class Ready(Endpoint):
 @public
 class Jwks(Endpoint):
     """The keys that prove access tokens (RFC 7517). Cached for less than a new key's lead."""
+
+    always = True
 
     async def get(self) -> None:
         published = self.web.services.keys.jwks()

@@ -104,9 +104,9 @@ async def test_the_same_work(site: Site, call: str, monkeypatch: pytest.MonkeyPa
                     monkeypatch.setattr(part, name, counted)
         run = services.passwords._pool.run
 
-        async def hashed(task: Any, _run: Any = run, _done: list[str] = done) -> Any:
+        async def hashed(*args: Any, _run: Any = run, _done: list[str] = done) -> Any:
             _done.append("hash")
-            return await _run(task)
+            return await _run(*args)
 
         with monkeypatch.context() as patch:
             patch.setattr(services.passwords._pool, "run", hashed)
