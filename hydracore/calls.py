@@ -65,19 +65,21 @@ class Calls:
         except HydraError as error:
             # A refusal, or what the core itself told the plugin. A plugin has no 500 of its own.
             failed = not (400 <= error.status < 500 or isinstance(error, Unavailable))
+            error.because(plugin=plugin, hook=hook)
             if not failed:
                 raise
             self._blame(plugin, hook, error)
-            raise otherwise from error
+            raise otherwise().because(plugin=plugin, hook=hook) from error
         except _Late as error:
             log.error("plugin is late", plugin=plugin, hook=hook, seconds=self.timeout)  # noqa: TRY400  # a trace says nothing
-            raise Unavailable from error
+            raise Unavailable().because("the plugin is late", plugin=plugin, hook=hook) from error
         except self._outages as error:
             log.warning("plugin has no database", plugin=plugin, hook=hook, cause=type(error).__name__)
-            raise StoreUnavailable from error
+            raise StoreUnavailable().because(plugin=plugin, hook=hook) from error
         except Exception as error:
             self._blame(plugin, hook, error)
-            raise otherwise from error
+            failure = otherwise().because("the plugin failed", plugin=plugin, hook=hook, cause=type(error).__name__)
+            raise failure from error
         finally:
             self.note(plugin, hook, perf_counter() - started, failed=failed)
         return result
@@ -131,7 +133,7 @@ class Calls:
     async def _in_time(self, work: Callable[[], Awaitable[T]], timeout: float) -> T:
         """As a task of its own: one that refuses to be cancelled must not hold up its caller."""
         if len(self._left) >= _MOST_LEFT:
-            raise Unavailable
+            raise Unavailable().because("too many calls into plugins never ended")
         task = asyncio.get_running_loop().create_task(_guarded(work))
         try:
             done, _ = await asyncio.wait({task}, timeout=timeout)

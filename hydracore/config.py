@@ -120,6 +120,7 @@ class Limits:
 class Log:
     level: str
     format: str
+    explain_ttl: int
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
+from hydracore.refusals import Refusals
 from hydracore.registry import Registry
 from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
@@ -137,6 +139,8 @@ class HydraCore:
             await asyncio.wait({self._tending}, timeout=0.1)
         if self._asking is not None:
             self._asking.cancel()
+        with suppress(StoreUnavailable):
+            await self._refusals.flush()
         await self.registry.close()
         self.services.passwords.close()
         await self._close()
@@ -197,6 +201,7 @@ class HydraCore:
             now=self._now,
             token=self._token,
         )
+        self._refusals = Refusals(self._store, ttl=config.log.explain_ttl, now=self._now)
         self._web = Web(
             services=self.services,
             schemas=self._schemas,
@@ -205,6 +210,7 @@ class HydraCore:
             cookies=Cookies(config),
             origins=(config.origin, *config.server.allowed_origins),
             not_ready=self.not_ready,
+            refusals=self._refusals,
         )
 
     def _limiter(self, secret: ServerSecret) -> Limiter:
@@ -239,6 +245,7 @@ class HydraCore:
                     await self._prepare()
                 else:
                     await self.services.keys.load()
+                    await self._refusals.flush()
             except StoreUnavailable as error:
                 self._problem = reason(error)
             except StartupError as error:

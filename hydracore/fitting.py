@@ -19,7 +19,7 @@ from hydracore.validation import compiled, storable
 Factory = Callable[[Context], object]
 Record = TypeVar("Record")
 
-OUR_COMMANDS = frozenset({"check-config", "keys", "mail", "plugins", "serve", "sessions", "users"})
+OUR_COMMANDS = frozenset({"check-config", "explain", "keys", "mail", "plugins", "serve", "sessions", "users"})
 _CLAIMS_BYTES = 2048
 _MEMBER = re.compile("[a-z][a-z0-9_]{0,63}")
 

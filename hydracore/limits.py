@@ -101,7 +101,8 @@ class CountingLimiter:
                 # What was refused must not use up the other limits of the same person.
                 await self._give_back(spent)
                 self._announce(Limited(network=network, rule=hit.rule, retry_after=max(1, round(count.resets_in))))
-                raise TooManyRequests(count.resets_in)
+                facts = {"rule": f"limits.{hit.rule} = {rule.most}/{rule.window}", "count": count.hits}
+                raise TooManyRequests(count.resets_in).because(**facts, resets_in=round(count.resets_in))
             spent.append(hit)
 
     @asynccontextmanager
@@ -155,7 +156,8 @@ class CountingLimiter:
     async def _queue(self, key: str, slots: int) -> AsyncIterator[None]:
         gate = self._gates.setdefault(key, _Gate(slots))
         if gate.users >= slots + _MOST_WAITING:
-            raise TooManyRequests(1)
+            what = key.partition(":")[0]
+            raise TooManyRequests(1).because(f"too many wait for their turn, by {what}", waiting=gate.users)
         gate.users += 1
         try:
             async with gate.slots:

@@ -7,6 +7,7 @@ Authorization header is ever given to a logger.
 
 import logging
 import sys
+from datetime import datetime
 from typing import Any, TextIO
 
 import structlog
@@ -62,8 +63,13 @@ def _formatter(text: bool, colours: bool) -> logging.Formatter:
             structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
         ]
     else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=_plain)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+def _plain(value: object) -> str:
+    """What JSON has no form for: a time as RFC 3339 has it, anything else as Python shows it."""
+    return value.isoformat() if isinstance(value, datetime) else repr(value)

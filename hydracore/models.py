@@ -19,6 +19,21 @@ class Address:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """An answer that refused something, and ``why``: facts for the operator, no secrets."""
+
+    id: str
+    request_id: str
+    at: datetime
+    call: str
+    status: int
+    code: str
+    network: str
+    why: Mapping[str, Any]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Account:
     """An account, as plugins see it."""
 

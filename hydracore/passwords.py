@@ -94,14 +94,14 @@ class HashingPool:
                 return await asyncio.shield(asyncio.wrap_future(job))
         except TimeoutError as error:
             self.refused += 1
-            raise HashingOverloaded from error
+            raise HashingOverloaded().because("no hash within password.hash_timeout") from error
         finally:
             job.cancel()  # Unless it runs: nobody waits for it any more.
 
     def _enter(self) -> None:
         if self.pending >= self._bound:
             self.refused += 1
-            raise HashingOverloaded
+            raise HashingOverloaded().because("password.hash_queue is full", pending=self.pending)
         self.pending += 1
 
     def _leave(self) -> None:

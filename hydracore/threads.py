@@ -60,7 +60,7 @@ class Threads:
         """What ``work`` returns or raises. Cancelling gives it up. Raises :class:`Unavailable` at once when too
         much waits, or too many threads are lost."""
         if self._pending >= self._threads + self._waiting or self._lost >= _MOST_LOST:
-            raise Unavailable
+            raise Unavailable().because("too many password policies at work", pending=self._pending, lost=self._lost)
         loop = asyncio.get_running_loop()
         job = _Job(work, loop, loop.create_future())
         self._pending += 1

@@ -73,11 +73,11 @@ class AccessTokens:
     async def verify(self, token: str) -> Claims:
         """What the token says; raises :class:`NotAuthenticated` for any flaw, with no hint which."""
         if len(token) > MAX_LENGTH:
-            raise NotAuthenticated
+            raise NotAuthenticated().because("the access token is too long")
         try:
             claims = await self._proven(token)
         except (jwt.PyJWTError, UnicodeError, ValueError, TypeError, RecursionError) as error:
-            raise NotAuthenticated from error
+            raise NotAuthenticated().because("the access token proves nothing", cause=type(error).__name__) from error
         return Claims(
             claims["sub"],
             claims["sid"],
@@ -91,10 +91,10 @@ class AccessTokens:
         header = jwt.get_unverified_header(token)
         kid = header.get("kid")
         if header.get("typ") != TOKEN_TYPE or "crit" in header or not isinstance(kid, str):
-            raise NotAuthenticated
+            raise NotAuthenticated().because("the access token is none of ours: its header")
         found = await self._keys.verifying(kid)
         if found is None:
-            raise NotAuthenticated
+            raise NotAuthenticated().because("the access token's key is not, or no longer, one of ours")
         algorithm, key = found
         # The algorithm is the key's, never the token's word (RFC 8725, section 3.1). Times are
         # compared to the injected clock below.
@@ -107,8 +107,10 @@ class AccessTokens:
         claims: Mapping[str, Any] = jwt.decode(
             token, key, algorithms=[algorithm], audience=self._audience, issuer=self._issuer, options=options
         )
-        if not _well_formed(claims) or claims["exp"] <= self._now().timestamp():
-            raise NotAuthenticated
+        if not _well_formed(claims):
+            raise NotAuthenticated().because("the access token is none of ours: its claims")
+        if claims["exp"] <= self._now().timestamp():
+            raise NotAuthenticated().because("the access token has expired", user=claims["sub"], session=claims["sid"])
         return claims
 
 
@@ -136,7 +138,7 @@ class RefreshTokens:
         """The session id and generation; raises :class:`InvalidRefreshToken`."""
         parts = token.split(".") if len(token) <= 256 else []
         if len(parts) != 4 or parts[0] != _PREFIX or not same(parts[3], self._mac(parts[1], parts[2])):
-            raise InvalidRefreshToken
+            raise InvalidRefreshToken().because("the refresh token is none of ours")
         return parts[1], int(parts[2])
 
     def _mac(self, session_id: str, generation: str) -> str:

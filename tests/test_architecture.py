@@ -19,7 +19,7 @@ LEVELS = [
     {"fitting"},
     {"loading"},
     {"registry"},
-    {"limits", "mail"},
+    {"limits", "mail", "refusals"},
     {"flows"},
     {"web"},
     {"core", "plugin"},

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+from datetime import datetime
 
 import pytest
 from support import PASSWORD, OpenSite, Site, tokens
@@ -77,6 +78,7 @@ async def test_attempts_are_events(site: Site, written: io.StringIO) -> None:
     [failed] = [line for line in lines if line["event"] == "LoginFailed"]
     assert failed["network"] == "127.0.0.1"
     assert len(failed["address_digest"]) == 22
+    assert datetime.fromisoformat(failed["at"]).tzinfo is not None
 
 
 async def test_text_for_people() -> None:

@@ -2,6 +2,7 @@
 
 main.py    the command: serve, check-config
 data.py    users, sessions, keys, mail
+explain.py explain
 plugins.py plugins: list, new, check
 extended.py the commands that plugins bring
 output.py  how commands speak and fail

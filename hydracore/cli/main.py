@@ -9,6 +9,7 @@ import click
 
 import hydracore
 from hydracore.cli import data
+from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
 from hydracore.cli.plugins import plugins
@@ -65,3 +66,4 @@ def check_config(file: Path | None) -> None:
 
 for group in (data.users, data.sessions, data.keys, data.mail, plugins):
     main.add_command(group)
+main.add_command(explain)

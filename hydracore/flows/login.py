@@ -36,7 +36,7 @@ async def log_in(services: Services, email: str, password: str, network: str) ->
     try:
         address = parse_address(email)
     except ValueError as error:
-        raise InvalidCredentials from error
+        raise InvalidCredentials().because("that is no address") from error
     here = Spend("login_address_network", (address.key, network))
     async with services.limiter.turn(network, here):
         # Where there is no room for the hash, nothing is asked or counted in vain.
@@ -71,7 +71,8 @@ async def _proven(services: Services, attempt: Attempt) -> tuple[User, str]:
         raise absent  # It might have known better: this is no wrong password.
     digest = services.address_digest(attempt.address.key)
     services.announce(LoginFailed(address_digest=digest, network=attempt.network))
-    raise InvalidCredentials
+    user_id = attempt.known.id if attempt.known else ""
+    raise InvalidCredentials().because(_why_not(services, attempt.known), user=user_id)
 
 
 async def _vouched(services: Services, name: str, attempt: Attempt) -> User | None:
@@ -84,6 +85,16 @@ async def _vouched(services: Services, name: str, attempt: Attempt) -> User | No
     if identity is None:
         return None
     return await provide_account(services, name, identity, attempt.address, attempt.network)
+
+
+def _why_not(services: Services, known: User | None) -> str:
+    if known is None:
+        return "the address has no account"
+    if known.disabled:
+        return "the account is disabled"
+    if not _may_sign_in(services, known):
+        return "the address is not proven, and registration.reveal_existing is off"
+    return f"the account belongs to {known.authority}" if known.authority else "that is not the password"
 
 
 def _may_sign_in(services: Services, user: User) -> bool:

@@ -26,7 +26,8 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         kept = await services.store.codes.reset(token_digest(services, token), services.now())
         user = await services.store.users.by_id(kept.user_id) if kept else None
         if kept is None or user is None or user.epoch != kept.epoch:
-            raise InvalidToken
+            void = "the token is of before another reset" if kept else "there is no such token, or it has expired"
+            raise InvalidToken().because(void)
         await services.registry.before_reset_password(user.account, network)
         await judge_new_password(services, new_password, user.email, "new_password", of=user)
         password_hash = await services.passwords.hash(new_password)
@@ -35,7 +36,7 @@ async def reset_password(services: Services, token: str, new_password: str, netw
             here = network_digest(services, user.id, network)
             changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here)
             if changed is None:
-                raise InvalidToken
+                raise InvalidToken().because("another request with the same token was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
     with suppress(StoreUnavailable):
         await services.store.sessions.end_epochs_before(user.id, changed.epoch)

@@ -52,7 +52,7 @@ async def _add(services: Services, user: User, language: str = "") -> None:
     mail = nullcontext() if user.email_verified else unproven
     async with mail:
         if not await services.store.users.add(user):
-            raise EmailTaken
+            raise EmailTaken().because("the address has an account")
 
 
 async def _new_user(

@@ -74,7 +74,7 @@ async def refresh(services: Services, token: str, network: str) -> Grant:
         session = await _repeated(services, session_id, generation, network)
     user = await services.store.users.by_id(session.user_id)
     if user is None or user.disabled or user.epoch != session.epoch:
-        raise InvalidRefreshToken
+        raise InvalidRefreshToken().because(_void(user, session.epoch), user=session.user_id, session=session.id)
     services.announce(Refreshed(user_id=user.id, session_id=session.id, network=network))
     return _grant(services, user, session, claims)
 
@@ -94,13 +94,14 @@ async def _repeated(services: Services, session_id: str, generation: int, networ
     now = services.now()
     session = await services.store.sessions.live(session_id, now)
     if session is None or generation > session.generation:
-        raise InvalidRefreshToken
+        raise InvalidRefreshToken().because("the session has ended or expired", session=session_id)
     grace = timedelta(seconds=services.settings.tokens.refresh_grace)
     if session.generation == generation + 1 and now - session.rotated_at < grace:
         return session
     if await services.store.sessions.end(session_id):
         services.announce(RefreshReused(user_id=session.user_id, session_id=session_id, network=network))
-    raise InvalidRefreshToken
+    facts = {"user": session.user_id, "session": session_id, "generation": generation, "newest": session.generation}
+    raise InvalidRefreshToken().because("the refresh token was used before: the session is ended", **facts)
 
 
 async def log_out(services: Services, refresh_tokens: list[str], access_token: str, network: str) -> None:
@@ -128,12 +129,13 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
         services.store.sessions.live(claims.session_id, services.now()),
         services.store.users.by_id(claims.user_id),
     )
-    if session is None or user is None or user.disabled:
-        raise NotAuthenticated
-    if session.user_id != user.id or session.epoch != user.epoch:
-        raise NotAuthenticated
+    facts = {"user": claims.user_id, "session": claims.session_id}
+    if session is None or session.user_id != claims.user_id:
+        raise NotAuthenticated().because("the session has ended or expired", **facts)
+    if user is None or user.disabled or session.epoch != user.epoch:
+        raise NotAuthenticated().because(_void(user, session.epoch), **facts)
     if not claims.email_verified and not allow_unverified:
-        raise EmailNotVerified
+        raise EmailNotVerified().because("the access token is of before the proof of the address", **facts)
     return CurrentUser(
         user.id, user.email, user.email_verified, user.created_at, session.id, user.profile, claims.added
     )
@@ -145,6 +147,15 @@ async def holder(services: Services, access_token: str) -> str:
         return (await authenticate(services, access_token, allow_unverified=True)).id
     except NotAuthenticated:
         return ""
+
+
+def _void(user: User | None, epoch: int) -> str:
+    """Why a session of ``epoch`` counts for nothing."""
+    if user is None:
+        return "the account was deleted"
+    if user.disabled:
+        return "the account is disabled"
+    return "all sessions were ended since" if user.epoch != epoch else ""
 
 
 def _grant(services: Services, user: User, session: Session, claims: Mapping[str, Any]) -> Grant:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 from hydracore.addresses import parse_address
@@ -35,7 +35,7 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         holds_session = bool(access_token) and await holder(services, access_token) == user.id
         verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not holds_session)
         if verified is None:
-            raise InvalidCode  # Another request with the same code was first.
+            raise InvalidCode().because("another request with the same code was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
     with suppress(StoreUnavailable):
         await services.store.codes.drop_kind(user.id, "verification")
@@ -63,7 +63,21 @@ async def _proven(services: Services, address: Address, code: str, network: str)
         return user
     digest = services.address_digest(address.key)
     services.announce(VerificationFailed(address_digest=digest, network=network))
-    raise InvalidCode
+    raise InvalidCode().because(_why_not(user, kept, now, right=right), user=user.id if user else "")
+
+
+def _why_not(user: User | None, kept: Code, now: datetime, *, right: bool) -> str:
+    if user is None:
+        return "the address has no account"
+    if user.disabled:
+        return "the account is disabled"
+    if user.email_verified:
+        return "the address is proven already"
+    if kept.expires_at <= now or kept.user_id != user.id or kept.epoch != user.epoch:
+        return "no code is out: the last one has expired, or an event since made it void"
+    if kept.tries > MOST_TRIES:
+        return f"the code was tried more than {MOST_TRIES} times: another one is needed"
+    return "another request with the same code was first" if right else "the code is wrong"
 
 
 def new_code(services: Services, user: User) -> tuple[str, Code]:

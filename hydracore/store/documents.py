@@ -1,11 +1,12 @@
 """One collection: frozen models in and out, the driver's errors translated."""
 
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from hydracore.errors import StoreUnavailable
 
@@ -14,6 +15,7 @@ Result = TypeVar("Result")
 Query = Mapping[str, Any]
 
 
+_DUPLICATE = 11000
 _REFUSALS = {13: "this user may not do that", 18: "the credentials in store.uri are wrong", 14031: "its disk is full"}
 
 
@@ -31,6 +33,10 @@ async def answer(operation: Awaitable[Result]) -> Result:
         return await operation
     except DuplicateKeyError as error:
         raise Duplicate from error
+    except BulkWriteError as error:
+        if {failure["code"] for failure in error.details["writeErrors"]} == {_DUPLICATE}:
+            raise Duplicate from error
+        raise StoreUnavailable from error
     except PyMongoError as error:
         raise StoreUnavailable from error
 
@@ -59,6 +65,11 @@ class Documents(Generic[Model]):
         except Duplicate:
             return False
         return True
+
+    async def add_all(self, values: Sequence[Model]) -> None:
+        """Insert; what a unique index refuses is left out."""
+        with suppress(Duplicate):
+            await answer(self._collection.insert_many([self._document(value) for value in values], ordered=False))
 
     async def put(self, value: Model) -> None:
         """Insert, or replace what has the same key."""

@@ -24,6 +24,7 @@ OWN = (
     ),
     Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)])]),
     Collection("keys", [Index([("sequence", 1)], unique=True)]),
+    Collection("refusals", [Index([("request_id", 1)]), Index([("expires_at", 1)], expire_after=0)], durable=False),
 )
 
 

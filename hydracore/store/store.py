@@ -14,6 +14,7 @@ from hydracore.store.documents import answer, reason
 from hydracore.store.drivers import connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
+from hydracore.store.refusals import Refusals
 from hydracore.store.sessions import Sessions
 from hydracore.store.users import Users
 
@@ -30,6 +31,7 @@ class Store:
     codes: Codes
     outbox: Outbox
     keys: SigningKeys
+    refusals: Refusals
 
     def __init__(self, *, driver: str, database: str, timeout: int, collections: Sequence[Collection] = ()) -> None:
         for collection in collections:
@@ -53,6 +55,7 @@ class Store:
         self.codes = Codes(self.collection("codes"))
         self.outbox = Outbox(self.collection("outbox"))
         self.keys = SigningKeys(self.collection("keys"))
+        self.refusals = Refusals(self.collection("refusals"))
 
     def collection(self, name: str) -> Any:
         """The driver's collection that was declared under that name. Raises ``LookupError``."""

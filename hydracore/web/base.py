@@ -27,7 +27,8 @@ from hydracore.errors import (
 from hydracore.flows.services import Services
 from hydracore.flows.session import authenticate
 from hydracore.logs import logger
-from hydracore.models import CurrentUser, Grant
+from hydracore.models import CurrentUser, Grant, Refusal
+from hydracore.refusals import Refusals
 from hydracore.validation import Schemas, parse_json
 from hydracore.web.access import access_of, public
 from hydracore.web.client import Proxies, check_origin, languages
@@ -39,6 +40,7 @@ log = logger("hydracore.web")
 # this it is cut off.
 _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_EXPLAINED = (401, 403, 409, 429, 503)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 BEARER = 'Bearer realm="hydracore"'
@@ -55,6 +57,7 @@ class Web:
     cookies: Cookies
     origins: tuple[str, ...]
     not_ready: Callable[[], Awaitable[str]]
+    refusals: Refusals
     plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
     in_flight: set["Endpoint"] = field(default_factory=set)
 
@@ -87,13 +90,20 @@ async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified
         if token:
             check_origin(request, web.origins)
     if not token:
-        raise NotAuthenticated
+        raise NotAuthenticated().because("no access token came")
     return await authenticate(web.services, token, allow_unverified=allow_unverified)
 
 
 def _head_size(request: HTTPServerRequest) -> int:
     lines = sum(len(name) + len(value) + 4 for name, value in request.headers.get_all())
     return lines + len(request.method or "") + len(request.uri or "")
+
+
+def _reasons(error: HydraError) -> Mapping[str, Any]:
+    """What the operator may be told of it."""
+    if error.why or error.__cause__ is None:
+        return error.why
+    return {"cause": type(error.__cause__).__name__}
 
 
 @asynccontextmanager
@@ -105,7 +115,7 @@ async def _in_time(deadline: float) -> AsyncIterator[None]:
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise Unavailable from error
+        raise Unavailable().because("not done within server.request_timeout") from error
 
 
 @stream_request_body
@@ -172,7 +182,7 @@ class Endpoint(RequestHandler):
             return  # Tornado answers 405: that comes before 401 and 403.
         try:
             if len(self.web.in_flight) > server.max_requests and not self.always:
-                raise Overloaded
+                raise Overloaded().because("server.max_requests are in flight")
             if _head_size(self.request) > server.max_header:
                 raise HeadersTooLarge(server.max_header)
             async with _in_time(self._deadline):
@@ -267,12 +277,29 @@ class Endpoint(RequestHandler):
 
     def _answer_error(self, error: HydraError) -> None:
         self.error_code = error.code
+        if error.status in _EXPLAINED or error.why:
+            self._note(error)
         self.set_status(error.status)
         for name, value in error.headers().items():
             self.set_header(name, value)
         if error.status == 401:
             self.set_header("WWW-Authenticate", self.challenge)
         self.write(error.public())
+
+    def _note(self, error: HydraError) -> None:
+        """Leave to the operator why (``hydracore explain``): the client gets the same sentence for many reasons."""
+        services = self.web.services
+        refusal = Refusal(
+            id=services.token(12),
+            request_id=self.request_id,
+            at=services.now(),
+            call=f"{self.request.method} {self.request.path[:200]}",
+            status=error.status,
+            code=error.code,
+            network=self.network,
+            why=_reasons(error),
+        )
+        self.web.refusals.note(refusal)
 
     def _as_error(self, cause: BaseException | None, status: int) -> HydraError:
         if isinstance(cause, HydraError):
@@ -295,8 +322,7 @@ class Endpoint(RequestHandler):
         if error.status < 500:
             return
         if isinstance(value, HydraError):
-            cause = type(value.__cause__ or value).__name__
-            log.warning("unavailable", request_id=self.request_id, code=error.code, cause=cause)
+            log.warning("unavailable", request_id=self.request_id, code=error.code, **_reasons(error))
         else:
             log.error("request failed", request_id=self.request_id, exc_info=value)
 

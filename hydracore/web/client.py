@@ -67,7 +67,7 @@ def check_origin(request: HTTPServerRequest, origins: Sequence[str]) -> None:
     # The scheme is that of our own origin: behind a TLS proxy the request itself does not know it.
     ours = f"{origins[0].partition('://')[0]}://{request.host.lower()}"
     if site or origin not in ("", ours):
-        raise CrossOriginRefused
+        raise CrossOriginRefused().because(origin=origin[:200], fetch_site=site[:200])
 
 
 def _parse(text: str) -> Address | None:

@@ -39,9 +39,9 @@ def basic_credentials(header: str) -> tuple[str, str]:
         # Tornado reads headers as Latin-1, so this is the text's own bytes again.
         text = b64decode(encoded.strip().encode("latin-1"), validate=True).decode("utf-8")
     except ValueError as error:
-        raise InvalidCredentials from error
+        raise InvalidCredentials().because("the Authorization header is no Basic one") from error
     email, colon, password = text.partition(":")
     malformed = scheme.lower() != "basic" or not colon or _CONTROL.search(text)
     if malformed or not 1 <= len(password) <= _MAX_PASSWORD:
-        raise InvalidCredentials
+        raise InvalidCredentials().because("the Authorization header is no Basic one")
     return email, password

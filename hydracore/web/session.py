@@ -14,7 +14,7 @@ class Refresh(Endpoint):
         given = self.body("refresh")["refresh_token"]
         token = given or self.web.cookies.refresh_token(self.request.cookies)
         if not token:
-            raise InvalidRefreshToken
+            raise InvalidRefreshToken().because("no refresh token came")
         grant = await refresh(self.web.services, token, self.network)
         if given:
             self.reply(grant.public())

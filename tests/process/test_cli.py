@@ -170,3 +170,30 @@ def test_version(run: Run) -> None:
     import hydracore
 
     assert run("--version")[1] == f"hydracore, version {hydracore.__version__}\n"
+
+
+def test_explain(start: StartServer, run: Run) -> None:
+    """Why a request was refused, beside a running server: for people, as JSON, and a sentence for what is unknown."""
+    server = start(HYDRACORE_LIMITS__ENABLED="true", HYDRACORE_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
+    for _ in range(5):
+        server.post("login", LOGIN)
+    status, body, headers = server.post("login", LOGIN)
+    assert (status, body["code"]) == (429, "too_many_requests")
+    request_id = headers["X-Request-Id"]
+    assert until(lambda: run("explain", request_id)[0] == 0)
+    said = dict(line.split(maxsplit=1) for line in run("explain", request_id)[1].splitlines() if line)
+    assert said["call"] == "POST /auth/login"
+    assert said["answer"] == "429 too_many_requests"
+    assert said["rule"] == "limits.login_address_network = 5/300"
+    assert said["count"] == "6"
+    assert said["resets"].startswith("at  20")
+    [facts] = json.loads(run("explain", request_id, "--json")[1])
+    assert facts["network"] == "127.0.0.1"
+    evil = {"Origin": "https://evil.example/\x9b31m", "X-Request-Id": "from-a-proxy"}  # Some terminals obey it.
+    for _ in range(2):
+        assert server.ask("POST", "/auth/login", LOGIN, **evil)[0] == 403
+    assert until(lambda: run("explain", "from-a-proxy")[1].count("403 cross_origin") == 2)
+    assert "evil.example/\\u009b31m" in run("explain", "from-a-proxy")[1]
+    code, _, said_no = run("explain", "nothing")
+    assert code == 1
+    assert "Nothing is kept of the request nothing" in said_no
