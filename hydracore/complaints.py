@@ -23,7 +23,8 @@ _Validator = jsonschema_validators.extend(  # type: ignore[no-untyped-call]  # t
 def message(problems: Sequence[str]) -> str:
     """One message for all of them."""
     if len(problems) == 1:
-        return f"The configuration is wrong. {problems[0]}."
+        end = "" if problems[0].endswith("?") else "."
+        return f"The configuration is wrong. {problems[0]}{end}"
     return "The configuration is wrong:" + "".join(f"\n  - {problem}" for problem in problems)
 
 
@@ -94,9 +95,9 @@ def _rule_in_words(error: ValidationError) -> str:
         case "maximum":
             return f"must be at most {rule}, not {got}"
         case "minLength":
-            return f"must have at least {rule} characters"
+            return f"must have at least {counted(rule, 'character')}"
         case "maxLength":
-            return f"must have at most {rule} characters"
+            return f"must have at most {counted(rule, 'character')}"
         case "minItems":
             return f"must name at least {rule}"
         case "uniqueItems":
@@ -107,6 +108,11 @@ def _rule_in_words(error: ValidationError) -> str:
             schema = cast(Any, error.schema)
             example = f", for example {schema['default']!r}" if schema.get("default") else ""
             return f"is not valid: {got}. {schema.get('description', '').rstrip('.')}{example}".rstrip(". ")
+
+
+def counted(number: int, what: str) -> str:
+    """``1 character``, ``2 characters``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _suggest(value: Any, known: list[Any]) -> str:

@@ -5,7 +5,10 @@ import inspect
 import json
 import math
 import re
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -21,19 +24,43 @@ Record = TypeVar("Record")
 
 OUR_COMMANDS = frozenset({"check-config", "explain", "keys", "mail", "plugins", "serve", "sessions", "users"})
 _CLAIMS_BYTES = 2048
+_NOT_THEIRS = (Path(__file__).parent, Path(traceback.__file__).parent)
 _MEMBER = re.compile("[a-z][a-z0-9_]{0,63}")
 
 
 def make(name: str, factory: Factory | Installed, context: Context) -> object:
     """The plugin. Raises :class:`PluginError` whatever its module or its class does."""
     try:
-        return (factory.load() if isinstance(factory, Installed) else factory)(context)
+        made_by = factory.load() if isinstance(factory, Installed) else factory
+        _check_takes_one(name, made_by)
+        return made_by(context)
     except StartupError as error:
         raise PluginError(name, str(error)) from error
     except ImportError as error:
         raise PluginError(name, f"The plugin {name} cannot be imported: {error}.{_extra(name, factory)}") from error
     except (Exception, SystemExit) as error:
-        raise PluginError(name, f"The plugin {name} cannot be made: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            name, f"The plugin {name} cannot be made{place(error)}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_takes_one(name: str, factory: Callable[..., object]) -> None:
+    with suppress(ValueError):  # It is of C, and does not tell.
+        try:
+            inspect.signature(factory).bind(None)
+        except TypeError as error:
+            raise PluginError(
+                name, f"The plugin {name} is made with one argument, its context: write def __init__(self, context)."
+            ) from error
+
+
+def place(error: BaseException) -> str:
+    """Where in a plugin it was raised: the innermost step that is neither ours nor Python's own."""
+    for step in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(step.filename)
+        if not any(file.is_relative_to(folder) for folder in _NOT_THEIRS) or "site-packages" in file.parts:
+            return f" ({file.name}, line {step.lineno})"
+    return ""
 
 
 def _extra(name: str, factory: Factory | Installed) -> str:
@@ -72,15 +99,30 @@ def check_version(name: str, plugin: object) -> None:
 
 
 def check_spelling(name: str, plugin: object, specs: ModuleType) -> None:
-    """What looks like a hook is one: pluggy alone would pass over a misspelt name."""
+    """What looks like a hook is one, whole: pluggy alone would pass over a misspelt name, or a missing mark."""
+    known = [hook for hook in dir(specs) if hook.startswith("hydracore_")]
     for attribute in dir(plugin):
-        if attribute.startswith("hydracore_") and not hasattr(specs, attribute):
-            known = [hook for hook in dir(specs) if hook.startswith("hydracore_")]
+        # Looked at without being asked: a property may need what is not there yet.
+        found = inspect.getattr_static(plugin, attribute, None)
+        marked = hasattr(getattr(found, "__func__", found), "hydracore_impl")
+        if not (marked or attribute.startswith("hydracore_")):
+            continue
+        if attribute not in known:
             raise PluginError(
                 name,
                 f"The plugin {name} implements {attribute}, and HydraCore has no such hook"
                 f"{meant(attribute, known, 'it has')}",
             )
+        if not marked:
+            raise PluginError(name, f"The plugin {name} has {attribute} without @hookimpl, so nobody would call it.")
+        given = inspect.signature(getattr(specs, attribute)).parameters
+        for argument in inspect.signature(getattr(plugin, attribute)).parameters:
+            if argument not in given:
+                raise PluginError(
+                    name,
+                    f"The plugin {name} wants {argument} in {attribute}, which is not given"
+                    f"{meant(argument, given, 'given are')}",
+                )
 
 
 def check_kind(name: str, hook: str, function: Callable[..., Any]) -> None:
@@ -99,7 +141,8 @@ def registered(owner: str, hook: str, function: Callable[[], Any]) -> list[Any]:
         raise PluginError(owner, str(error)) from error
     except (Exception, SystemExit) as error:
         raise PluginError(
-            owner, f"The plugin {owner} failed in {hook}, which returns a list: {type(error).__name__}: {error}"
+            owner,
+            f"The plugin {owner} failed in {hook}, which returns a list{place(error)}: {type(error).__name__}: {error}",
         ) from error
 
 
@@ -194,6 +237,12 @@ def checked_identity(answer: Any) -> Identity | None:
     if not storable(profile):
         raise ValueError("the profile of the identity holds a number or a name that cannot be kept")
     return Identity(bool(answer.email_verified), profile)
+
+
+def check_nothing(what: str, answer: Any) -> None:
+    """What refuses by raising returns nothing. Raises ``TypeError``: whoever returns False meant to refuse."""
+    if answer is not None:
+        raise TypeError(f"{what} refuses by raising, and returns nothing: not {type(answer).__name__}")
 
 
 def checked_count(answer: Any) -> Count:

@@ -281,7 +281,9 @@ async def hydracore_before_login(account: Account, network: str, authenticator: 
     """Someone has proven who they are and is about to be signed in. Raise ``LoginRefused`` to refuse. Since 1.0.
 
     It is asked once the credentials are right, so that a refusal tells nothing to anyone else: at login and token
-    (``authenticator`` is "password", or the one that vouched) and at verify-email ("code"; the code stays good).
+    (``authenticator`` is "password", or the one that vouched) and at verify-email ("code"; the code stays good). It is
+    not asked at register, which signs in too, nor at refresh: what is to keep someone out altogether also refuses in
+    ``hydracore_before_register`` and ``hydracore_before_issue_token``.
 
     Example::
 

@@ -18,6 +18,7 @@ from hydracore.fitting import (
     check_command,
     check_delivery,
     check_member,
+    check_nothing,
     check_over,
     check_path,
     checked_claims,
@@ -188,8 +189,11 @@ class Registry:
                 implementation: Any = implementation, arguments: list[Any] = arguments, owner: str = owner
             ) -> None:
                 answer = await implementation.function(*arguments)
+                # What is not taken is the plugin's failure too.
                 if use is not None:
-                    use(owner, answer)  # What it does not take is the plugin's failure too.
+                    use(owner, answer)
+                else:
+                    check_nothing(hook, answer)
 
             await self.calls.call(owner, hook, answered)
 
@@ -205,10 +209,15 @@ class Registry:
         return objections
 
     async def _judged(self, policy: PasswordPolicy, new_password: NewPassword) -> None:
+        answers: list[Any] = []
         if policy.check is not None:
-            await self._threads.run(partial(policy.check, new_password.password, new_password.email))
+            work: Callable[[], Any] = partial(policy.check, new_password.password, new_password.email)
+            answers.append(await self._threads.run(work))
         if policy.judge is not None:
-            await policy.judge(new_password)
+            judge: Callable[[NewPassword], Awaitable[Any]] = policy.judge
+            answers.append(await judge(new_password))
+        for answer in answers:
+            check_nothing("a policy", answer)
 
     async def authenticate(self, name: str, email: str, password: str) -> Identity | None:
         """What the authenticator says. Raises its refusal, or :class:`Unavailable`."""

@@ -1,6 +1,7 @@
 """Bodies: strict JSON, held against the files in ``schemas/``; every problem at once, as 422."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError
 
 from hydracore.addresses import parse_address
+from hydracore.complaints import counted
 from hydracore.errors import Problem, ValidationFailed
 from hydracore.records import ProfileMember
 
@@ -41,7 +43,9 @@ class Schemas:
 
     def check(self, name: str, body: Any) -> Mapping[str, Any]:
         """``body`` with defaults for what is absent; raises :class:`ValidationFailed`. Members that
-        the schema does not know are left out."""
+        the schema does not know are left out. Raises ``LookupError`` for a name that no schema has."""
+        if name not in self._validators:
+            raise LookupError(f"there is no schema {name}.json (there are: {', '.join(self._validators) or 'none'})")
         validator = self._validators[name]
         problems = list(_problems(validator.iter_errors(body)))
         if problems:
@@ -155,8 +159,20 @@ def _problems(errors: Iterator[ValidationError]) -> Iterator[Problem]:
             absent = [(*loc, name) for name in required if name not in cast(Any, error.instance)]
             yield from (Problem(place, "This is required.", "missing") for place in absent if place not in told)
             told.update(absent)
+        elif error.validator == "additionalProperties" and error.validator_value is False:
+            yield from (Problem((*loc, name), "There is no such member.", "extra_forbidden") for name in _extras(error))
         else:
             yield Problem(loc, *_in_words(error))
+
+
+def _extras(error: ValidationError) -> list[str]:
+    schema, sent = cast(Any, error.schema), cast(Any, error.instance)
+    patterns = schema.get("patternProperties", {})
+    return [
+        name
+        for name in sent
+        if name not in schema.get("properties", {}) and not any(re.search(pattern, name) for pattern in patterns)
+    ]
 
 
 def _in_words(error: ValidationError) -> tuple[str, str]:
@@ -172,13 +188,13 @@ def _in_words(error: ValidationError) -> tuple[str, str]:
         case "maximum":
             return f"This should be at most {limit}.", "less_than_equal"
         case "minItems":
-            return f"This should have at least {limit} items.", "too_short"
+            return f"This should have at least {counted(limit, 'item')}.", "too_short"
         case "maxItems":
-            return f"This should have at most {limit} items.", "too_long"
+            return f"This should have at most {counted(limit, 'item')}.", "too_long"
         case "minLength":
-            return f"This should have at least {limit} characters.", "string_too_short"
+            return f"This should have at least {counted(limit, 'character')}.", "string_too_short"
         case "maxLength":
-            return f"This should have at most {limit} characters.", "string_too_long"
+            return f"This should have at most {counted(limit, 'character')}.", "string_too_long"
         case "pattern":
             return "This has characters or a form that are not accepted.", "string_pattern_mismatch"
         case "format":

@@ -23,6 +23,7 @@ from hydracore.plugin import (
     Context,
     Endpoint,
     LimitBackend,
+    LoginRefused,
     MailTransport,
     PasswordPolicy,
     PasswordRefused,
@@ -109,6 +110,27 @@ class WrongArgument(Plain):
         pass
 
 
+class Unmarked(Plain):
+    async def hydracore_before_login(self) -> None:
+        raise LoginRefused
+
+
+class NoHook(Plain):
+    @hookimpl
+    async def before_login(self) -> None:
+        raise LoginRefused
+
+
+class NoContext:
+    def __init__(self) -> None:
+        pass
+
+
+class TooEarly:
+    def __init__(self, context: Context) -> None:
+        context.collection("logins")
+
+
 class NotAsync(Plain):
     @hookimpl
     def hydracore_on_event(self, event: object) -> None:
@@ -175,6 +197,12 @@ class OwnOptions(Endpoint):
         pass
 
 
+@public
+class Deaf(Endpoint):
+    async def get(self, other: str) -> None:
+        pass
+
+
 class Inherited(NoMethod):
     async def get(self) -> None:
         pass
@@ -200,12 +228,16 @@ def needs(version: Any) -> type:
     ("plugin", "said"),
     [
         (Misspelt, ["acme", "hydracore_register_mail_transport", "did you mean hydracore_register_mail_transports?"]),
-        (WrongArgument, ["acme", "adress"]),
+        (WrongArgument, ["acme", "wants adress in hydracore_before_register", "email, network, profile"]),
+        (Unmarked, ["acme", "hydracore_before_login without @hookimpl"]),
+        (NoHook, ["acme", "before_login", "did you mean hydracore_before_login?"]),
+        (NoContext, ["acme", "def __init__(self, context)"]),
+        (TooEarly, ["acme", "no database yet", "not in __init__", "test_hooks.py"]),
         (NotAsync, ["acme", "hydracore_on_event", "async def"]),
         (AsyncRegister, ["acme", "hydracore_register_password_policies", "not async def"]),
         (WrongRecord, ["acme", "'a policy'", "PasswordPolicy"]),
         (SameName, ["limits_memory", "acme", "memory", "plugins.enabled"]),
-        (FailsToRegister, ["acme", "hydracore_register_password_policies", "KeyError"]),
+        (FailsToRegister, ["acme", "hydracore_register_password_policies", "KeyError", "test_hooks.py, line"]),
         (ReturnsNone, ["acme", "hydracore_register_password_policies", "a list"]),
         (Exits, ["acme", "SystemExit"]),
         (needs("2.0"), ["acme", "2.0", "1.0", "Install"]),
@@ -216,6 +248,8 @@ def needs(version: Any) -> type:
             bringing("hydracore_register_routes", Route("/acme", OwnOptions)),
             ["acme", "OPTIONS /acme", "whom it answers"],
         ),
+        (bringing("hydracore_register_routes", Route("/acme/{id}", Deaf)), ["acme", "Deaf (GET /acme/{id})", "id"]),
+        (bringing("hydracore_register_routes", Route("/acme", Deaf)), ["acme", "Deaf (GET /acme)", "other"]),
         (bringing("hydracore_register_routes", Route("/acme", Inherited)), ["acme", "Inherited", "whom it answers"]),
         (bringing("hydracore_register_routes", Route("/acme", NotCoroutine)), ["acme", "async def get"]),
         (bringing("hydracore_register_routes", Route("/acme", NoMethod)), ["acme", "no method"]),

@@ -130,6 +130,53 @@ async def test_odd_failures(
     assert blamed(caplog) == {"odd"}
 
 
+class Meaning:
+    """Returns what looks as if it should refuse."""
+
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    async def hydracore_before_register(self, email: str) -> Any:
+        return {"allowed": False} if email.startswith("register") else None
+
+    @hookimpl
+    async def hydracore_before_login(self, account: Any) -> Any:
+        return not account.email.startswith("login")
+
+    @hookimpl
+    async def hydracore_before_reset_password(self) -> Any:
+        return ""
+
+    @hookimpl
+    def hydracore_register_password_policies(self) -> list[PasswordPolicy]:
+        return [PasswordPolicy("meaning", check=self.check), PasswordPolicy("meant", judge=self.judge)]  # type: ignore[arg-type]  # so it is
+
+    def check(self, password: str, email: str) -> Any:
+        return False if email.startswith("check") else None
+
+    async def judge(self, new: Any) -> Any:
+        return False if new.email.startswith("judge") else None
+
+
+@pytest.mark.parametrize("who", ["register", "check", "judge", "login"])
+async def test_returning_false(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture, who: str
+) -> None:
+    """Whoever returns False where one refuses by raising meant to refuse: nobody is let through, and it is named."""
+    expected_logs += ["plugin failed", "unavailable"]
+    site = await open_site(extra={"meaning": Meaning})
+    body = {"email": f"{who}@example.com", "password": PASSWORD}
+    answer = await site.post("register", body)
+    if who == "login":
+        assert answer.code == 201
+        answer = await site.post("login", body)
+    refused(answer, 503, "unavailable")
+    assert blamed(caplog) == {"meaning"}
+    line = next(record for record in caplog.records if record.message == "unavailable")
+    assert line.__dict__["plugin"] == "meaning"
+
+
 def claiming(answer: Any) -> type:
     class Claiming:
         def __init__(self, context: Context) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from hydracore.cli.data import opened
-from hydracore.cli.output import says_why
+from hydracore.cli.output import Failed, says_why
 from hydracore.config import Config, load
 from hydracore.core import HydraCore
-from hydracore.errors import PluginError
+from hydracore.errors import HydraError, PluginError, StartupError
+from hydracore.fitting import place
 from hydracore.logs import configure
 from hydracore.store.embedded import running
 
@@ -52,25 +53,42 @@ def _commands(file: Path | None) -> dict[str, click.Command]:
             owner = hydra.registry.owner_of(command)
             if not isinstance(command.command, click.Command):
                 raise PluginError(owner, f"The plugin {owner} registers {command.name}, which is no click command.")
-            found[command.name] = _bound(command.command, command.name, hydra, config)
+            found[command.name] = _bound(command.command, command.name, owner, hydra, config)
 
     find()
     return found
 
 
-def _bound(command: click.Command, name: str, hydra: HydraCore, config: Config) -> click.Command:
+def _bound(command: click.Command, name: str, owner: str, hydra: HydraCore, config: Config) -> click.Command:
     """The command with its coroutine functions run in an open ``hydra``. A copy: a module's commands are
     everybody's who imports it."""
     bound = copy(command)
     bound.name = name
     if isinstance(bound, click.Group):
-        bound.commands = {key: _bound(each, key, hydra, config) for key, each in bound.commands.items()}
+        bound.commands = {key: _bound(each, key, owner, hydra, config) for key, each in bound.commands.items()}
     callback = bound.callback
     if inspect.iscoroutinefunction(callback):
-        bound.callback = says_why(_in_hydra(callback, hydra, config))
+        bound.callback = says_why(_named(_in_hydra(callback, hydra, config), owner, name))
     elif callback is not None:
-        bound.callback = says_why(callback)
+        bound.callback = says_why(_named(callback, owner, name))
     return bound
+
+
+def _named(callback: Callable[..., Any], owner: str, name: str) -> Callable[..., None]:
+    """A command whose failure is a sentence that names its plugin, and the place."""
+
+    @wraps(callback)
+    def named(*args: Any, **kwargs: Any) -> None:
+        try:
+            callback(*args, **kwargs)
+        except (HydraError, StartupError, click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise Failed(
+                f"The plugin {owner} failed in its command {name}{place(error)}: {type(error).__name__}: {error}"
+            ) from error
+
+    return named
 
 
 def _in_hydra(

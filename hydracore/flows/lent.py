@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from hydracore.addresses import deliverable, parse_address
-from hydracore.errors import StoreUnavailable
 from hydracore.flows.account import find_user
 from hydracore.flows.services import Services
 from hydracore.models import Account, MailIntent
@@ -23,7 +22,7 @@ class Lent:
     def _open(self) -> Services:
         services = self._services()
         if services is None:
-            raise StoreUnavailable
+            raise RuntimeError("there is no database yet: it is there in hooks and commands, not in __init__")
         return services
 
     def collection(self, name: str) -> Any:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pymongo.errors import OperationFailure
+
 from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.records import Collection, Index
 from hydracore.store.documents import Duplicate, answer
@@ -43,12 +45,28 @@ async def ensure(database: Any, collections: Sequence[Collection]) -> None:
                     "documents with the same value. Remove all but one of them."
                 ) from error
             except StoreUnavailable as error:
-                if getattr(error.__cause__, "code", None) in _CONFLICTS:
+                if getattr(error.__cause__, "code", None) not in _CONFLICTS:
+                    raise
+                if not await _expires_otherwise(database, collection.name, index):
                     raise StartupError(
                         f"The index {collection.name}.{_name(index)} is there with other options. "
                         "Drop it: it is made anew at the next start."
                     ) from error
-                raise
+
+
+async def _expires_otherwise(database: Any, collection: str, index: Index) -> bool:
+    """Whether only the time after which documents go was another; it is set to the new one."""
+    if index.expire_after is None:
+        return False
+    change = {"keyPattern": dict(index.keys), "expireAfterSeconds": index.expire_after}
+    try:
+        await answer(database.command({"collMod": collection, "index": change}))
+        await answer(database[collection].create_index(list(index.keys), **_options(index)))
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, OperationFailure):
+            return False
+        raise
+    return True
 
 
 async def missing(database: Any, collections: Sequence[Collection]) -> list[str]:

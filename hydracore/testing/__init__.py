@@ -8,7 +8,7 @@ clock.py        Clock: the time, to be moved
 conformance/    suites for limit backends, mail transports, password policies, authenticators
 """
 
-from hydracore.testing.client import Client, Response
+from hydracore.testing.client import PASSWORD, Client, Response
 from hydracore.testing.clock import Clock
 from hydracore.testing.conformance import (
     AuthenticatorSuite,
@@ -20,6 +20,7 @@ from hydracore.testing.outbox import Outbox
 from hydracore.testing.served import Served
 
 __all__ = [
+    "PASSWORD",
     "AuthenticatorSuite",
     "Client",
     "Clock",

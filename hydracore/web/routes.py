@@ -98,9 +98,17 @@ def _audit(name: str, route: Route) -> None:
     for problem in audited([(route.path, endpoint)]):
         raise PluginError(name, f"The plugin {name} has an endpoint that does not fit: {problem}.")
     try:
-        re.compile(_pattern(route.path))
+        given = re.compile(_pattern(route.path)).groupindex
     except re.error as error:
         raise PluginError(name, f"The plugin {name} registers the path {route.path}: {error}.") from error
+    for method in endpoint.allowed():
+        try:
+            inspect.signature(getattr(endpoint, method.lower())).bind(None, **dict.fromkeys(given, ""))
+        except TypeError as error:
+            what = f"{endpoint.__name__} ({method} {route.path})"
+            raise PluginError(
+                name, f"The plugin {name} has an endpoint whose arguments do not fit its path: {what}: {error}."
+            ) from error
 
 
 def _schemas(name: str, owned: Owned) -> Schemas:

@@ -28,6 +28,7 @@ class Plugin:
         group.add_command(click.Command("find", callback=self.find, params=[email]))
         group.add_command(click.Command("refuse", callback=self.refuse))
         group.add_command(click.Command("fail", callback=self.fail))
+        group.add_command(click.Command("break", callback=self.break_))
         return [Command("acme", group)]
 
     async def find(self, email):
@@ -39,6 +40,9 @@ class Plugin:
 
     async def fail(self):
         raise click.ClickException("It failed.")
+
+    async def break_(self):
+        raise KeyError("broken")
 
     @hookimpl
     def hydracore_register_health_checks(self):
@@ -109,7 +113,7 @@ def test_list_with_a_broken_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / "plugins/acme.py").write_text("raise KeyError('oh')\n")
     code, out, said = run("plugins", "list")
     assert code == 2
-    assert "The plugin acme cannot be made: KeyError" in said
+    assert "The plugin acme cannot be made (acme.py, line 1): KeyError" in said
     [line] = [line for line in out.splitlines() if line.startswith("acme")]
     assert "broken" in line
     code, out, said = run("plugins", "list", HYDRACORE_PLUGINS__ENABLED='["acmee"]')
@@ -128,6 +132,11 @@ def test_commands(run: Run) -> None:
     assert run("acme", "find", "eve@example.com")[1] == "nobody\n"
     assert run("acme", "refuse") == (1, "", "hydracore: Not on a Monday.\n")
     assert run("acme", "fail") == (1, "", "Error: It failed.\n")
+    code, _, said = run("acme", "break")
+    assert (code, said.strip()) == (
+        1,
+        "hydracore: The plugin acme failed in its command break (acme.py, line 32): KeyError: 'broken'",
+    )
     code, _, said = run("acmee")
     assert (code, "No such command" in said) == (2, True)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from processes import PASSWORD, settings, until
@@ -228,6 +230,15 @@ def test_a_new_project(python: Path, tmp_path: Path) -> None:
     assert written.returncode == 0, written.stderr
     project = tmp_path / "hydracore-acme-corp"
     assert (project / ".gitignore").is_file()
+    letter = project / "hydracore_acme_corp/templates/mail/verify_email/de/subject.txt"
+    letter.parent.mkdir(parents=True)
+    letter.write_text("Ihr Code")
+    wheel = run(python, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", ".", folder=project)
+    assert wheel.returncode == 0, wheel.stderr
+    with ZipFile(next(project.glob("*.whl"))) as packed:
+        assert str(letter.relative_to(project)) in packed.namelist()
+        assert "hydracore_acme_corp/schemas/greet.json" in packed.namelist()
+    shutil.rmtree(letter.parents[2])
     installed = run(python, "-m", "pip", "install", "-q", "--no-build-isolation", "-e", ".", folder=project)
     assert installed.returncode == 0, installed.stderr
     tested = run(python, "-m", "pytest", "-q", folder=project)

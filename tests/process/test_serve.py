@@ -433,12 +433,12 @@ def test_more_connections_than_files(start: StartServer) -> None:
 
 def test_an_index_that_cannot_be_made(start: StartServer, mongod_uri: str) -> None:
     """Documents that break a unique index, or an index with other options, end it with 2 and the remedy."""
-    for number, said in enumerate(["users.address_key_1", "sessions.expires_at_1"]):
+    for number, said in enumerate(["users.address_key_1", "sessions.user_id_1"]):
         name = f"indexes_{number}"
         with MongoClient(mongod_uri) as client:
             client.drop_database(name)
             if number:
-                client[name]["sessions"].create_index([("expires_at", 1)], name="expires_at_1", expireAfterSeconds=5)
+                client[name]["sessions"].create_index([("user_id", 1)], name="user_id_1", unique=True)
             else:
                 client[name]["users"].insert_many([{"address_key": "same"}, {"address_key": "same"}])
         server = start(folder=name, wait=False, **own(mongod_uri, name))

@@ -311,9 +311,29 @@ async def test_plans_use_indexes(mongod_uri: str) -> None:
         "sessions": [{"_id": "x", "expires_at": {"$gt": NOW}, "ends_at": {"$gt": NOW}}, {"user_id": "x"}],
         "codes": [{"_id": "x"}, {"digest": "x", "kind": "reset", "expires_at": {"$gt": NOW}}, {"user_id": "x"}],
         "outbox": [{"dead": False, "due_at": {"$lte": NOW}}, {"_id": "x", "lease": "y"}],
+        "refusals": [{"request_id": "x", "expires_at": {"$gt": NOW}}],
     }
     for name, filters in queries.items():
         for query in filters:
             plan = await store._database.command("explain", {"find": name, "filter": query})
             assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), (name, query)
     await store.close()
+
+
+async def test_another_time_to_expire(mongod_uri: str) -> None:
+    """An index whose documents are to go after another time is changed in place, by many nodes at once too."""
+
+    def opened(days: int) -> Store:
+        index = Index([("at", 1)], expire_after=days)
+        store = Store(driver="pymongo", database="retention", timeout=10, collections=[Collection("a.log", [index])])
+        store.open(mongod_uri)
+        return store
+
+    stores = [opened(30), *(opened(31) for _ in range(5))]
+    await stores[0].ensure()
+    await asyncio.gather(*(store.ensure() for store in stores[1:]))
+    indexes = await stores[0].collection("a.log").index_information()
+    assert indexes["at_1"]["expireAfterSeconds"] == 31
+    await stores[0].drop()
+    for store in stores:
+        await store.close()
