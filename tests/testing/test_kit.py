@@ -39,6 +39,7 @@ def test_public_names() -> None:
         "LimitBackendSuite",
         "MailTransportSuite",
         "Outbox",
+        "PASSWORD",
         "PasswordPolicySuite",
         "Response",
         "Served",
