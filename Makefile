@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: serve test check bench docs install clean
+.PHONY: serve test faults check bench docs install clean
 
 serve: install
 	@exec $(BIN)/hydracore serve
 
 test: install
 	$(BIN)/python -m pytest
+
+faults: install
+	$(BIN)/python -m pytest tests/faults -m faults
 
 check: install
 	$(BIN)/ruff format --check .
@@ -21,6 +24,7 @@ check: install
 
 bench: install
 	$(BIN)/python bench/listeners.py
+	$(BIN)/python bench/overload.py
 
 docs: install
 	$(BIN)/python docs/generate.py

@@ -10,12 +10,11 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+from client import BODY, Server, ask, read, written
 
 from hydracore.store.embedded import Mongod
 
@@ -38,70 +37,20 @@ class Plugin:
     async def listen(self, batch):
         pass
 """
-BODY = '{"email": "ada@example.com", "password": "correct horse battery staple"}'
 
 
-class Server:
-    """A server process and one account's tokens."""
-
-    def __init__(self, folder: Path, uri: str, database: str, listeners: int) -> None:
-        plugins = folder / f"plugins{listeners}"
-        plugins.mkdir()
-        names = [f"quiet{number}" for number in range(listeners)]
-        for name in names:
-            (plugins / f"{name}.py").write_text(PLUGIN)
-        self.port = 18700 + listeners
-        environment = {
-            **os.environ,
-            "HYDRACORE_STORE__URI": uri,
-            "HYDRACORE_STORE__DATABASE": database,
-            "HYDRACORE_SECRET": "a-secret-of-the-benchmark-that-is-long-enough",
-            "HYDRACORE_MAIL__ALLOW_UNDELIVERED": "true",
-            "HYDRACORE_DATA_DIR": str(folder / database),
-            "HYDRACORE_LIMITS__ENABLED": "false",
-            "HYDRACORE_PASSWORD__PROFILE": "testing",
-            "HYDRACORE_LOG__LEVEL": "error",
-            "HYDRACORE_PLUGINS__DIR": str(plugins),
-            "HYDRACORE_PLUGINS__ENABLED": str(names).replace("'", '"'),
-        }
-        command = [sys.executable, "-m", "hydracore", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(command, env=environment, cwd=folder)  # noqa: S603  # our own server
-
-    async def ready(self) -> None:
-        for _ in range(200):
-            try:
-                status, _ = await ask(self.port, "GET", "/health/ready")
-            except OSError:
-                status = 0
-            if status == 200:
-                return
-            await asyncio.sleep(0.05)
-        raise SystemExit("the server does not start")
-
-    async def tokens(self) -> dict[str, Any]:
-        _, body = await ask(self.port, "POST", "/auth/register", BODY)
-        return dict(json.loads(body))
-
-
-async def ask(port: int, method: str, path: str, body: str = "", token: str = "") -> tuple[int, bytes]:
-    """One request on a connection of its own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(written(method, path, body, token))
-    status, answer = await read(reader)
-    writer.close()
-    return status, answer
-
-
-def written(method: str, path: str, body: str = "", token: str = "") -> bytes:
-    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{bearer}"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
-
-
-async def read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-    return int(head.split(b" ", 2)[1]), await reader.readexactly(int(length.partition(b":")[2]))
+def server(folder: Path, uri: str, database: str, listeners: int) -> Server:
+    plugins = folder / f"plugins{listeners}"
+    plugins.mkdir()
+    names = [f"quiet{number}" for number in range(listeners)]
+    for name in names:
+        (plugins / f"{name}.py").write_text(PLUGIN)
+    more = {
+        "HYDRACORE_PASSWORD__PROFILE": "testing",
+        "HYDRACORE_PLUGINS__DIR": str(plugins),
+        "HYDRACORE_PLUGINS__ENABLED": json.dumps(names),
+    }
+    return Server(folder, uri, database, 18700 + listeners, **more)
 
 
 async def rate(port: int, request: bytes, clients: int, seconds: float) -> float:
@@ -134,21 +83,21 @@ async def main() -> None:
         mongod = Mongod(folder / "mongod")
         mongod.start()
         mongod.wait_ready()
-        servers = [Server(folder, mongod.uri, "bench_none", 0), Server(folder, mongod.uri, "bench_ten", 10)]
+        servers = [server(folder, mongod.uri, "bench_none", 0), server(folder, mongod.uri, "bench_ten", 10)]
         try:
             await compare(servers, chosen)
         finally:
-            for server in servers:
-                server.process.terminate()
-                server.process.wait()
+            for each in servers:
+                each.stop()
             mongod.stop()
 
 
 async def compare(servers: list[Server], chosen: argparse.Namespace) -> None:
     requests: dict[str, list[bytes]] = {"me": [], "login": []}
-    for server in servers:
-        await server.ready()
-        tokens = await server.tokens()
+    for each in servers:
+        await each.ready()
+        _, body = await ask(each.port, "POST", "/auth/register", BODY)
+        tokens = json.loads(body)
         requests["me"].append(written("GET", "/auth/me", token=tokens["access_token"]))
         requests["login"].append(written("POST", "/auth/login", BODY))
     print(

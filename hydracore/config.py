@@ -120,6 +120,7 @@ class Limits:
 class Log:
     level: str
     format: str
+    load_every: int
     explain_ttl: int
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from hydracore.flows.services import Services
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
+from hydracore.load import Load, LoopLag
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
@@ -87,7 +89,8 @@ class HydraCore:
         self._now = now
         self._token = token
         self._mongod: Mongod | None = None
-        self._tending: asyncio.Task[None] | None = None
+        self._lag = LoopLag()
+        self._beside: list[asyncio.Task[None]] = []
         self._services: Services | None = None
         self._problem = "starting"
         self._asking: asyncio.Task[str] | None = None
@@ -124,7 +127,8 @@ class HydraCore:
         except BaseException:
             await self._close()
             raise
-        self._tending = asyncio.get_running_loop().create_task(self._tend())
+        loop = asyncio.get_running_loop()
+        self._beside = [loop.create_task(work()) for work in (self._tend, self._lag.measure, self._tell_load)]
         if self._deliver_mail:
             self._mail.start()
         return self
@@ -133,10 +137,11 @@ class HydraCore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._mail.stop(self.config.server.drain_timeout)
-        while self._tending is not None and not self._tending.done():
+        while beside := [task for task in self._beside if not task.done()]:
             # More than once: a driver may make an error of its own of a cancellation.
-            self._tending.cancel()
-            await asyncio.wait({self._tending}, timeout=0.1)
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside, timeout=0.1)
         if self._asking is not None:
             self._asking.cancel()
         with suppress(StoreUnavailable):
@@ -254,6 +259,11 @@ class HydraCore:
             except Exception:
                 log.exception("tending failed, it goes on")
 
+    async def _tell_load(self) -> None:
+        while every := self.config.log.load_every:
+            await asyncio.sleep(every)
+            log.info("load", pid=os.getpid(), **asdict(self.load()))
+
     # -- use -----------------------------------------------------------------------------------
 
     def routes(self, prefix: str = "/auth") -> list[Rule]:
@@ -306,6 +316,11 @@ class HydraCore:
     def plugin_times(self) -> Mapping[tuple[str, str], Spent]:
         """What each plugin's part in each hook has cost this process, by (plugin, hook)."""
         return self.registry.calls.spent
+
+    def load(self) -> Load:
+        """What this process has on its hands."""
+        passwords = self.services.passwords
+        return Load(round(self._lag.longest, 4), len(self._web.in_flight), passwords.pending, passwords.refused)
 
     @property
     def in_flight(self) -> list[HTTPServerRequest]:

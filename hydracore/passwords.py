@@ -130,6 +130,16 @@ class Passwords:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""
         return await self._pool.run(lambda: self._hasher.hash(normalise(password)))
 
+    @property
+    def pending(self) -> int:
+        """How many hashes run, wait, or have a place kept."""
+        return self._pool.pending
+
+    @property
+    def refused(self) -> int:
+        """How many there was no room for, or no time, since the start."""
+        return self._pool.refused
+
     def room(self) -> AbstractContextManager[Room]:
         """A scope that keeps a place for one :meth:`verify`. Raises :class:`HashingOverloaded` if there is none."""
         return self._pool.room()

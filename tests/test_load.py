@@ -1,0 +1,57 @@
+"""What a process says of its own load."""
+
+import asyncio
+import json
+import logging
+import time
+
+import pytest
+from support import PASSWORD, OpenSite
+
+from hydracore.load import LoopLag
+
+
+async def test_lag() -> None:
+    """A loop that was kept from turning says for how long; ten seconds later that is forgotten."""
+    lag = LoopLag()
+    measuring = asyncio.ensure_future(lag.measure())
+    await asyncio.sleep(0.05)
+    assert lag.longest == 0
+    time.sleep(0.5)  # that is the point
+    await asyncio.sleep(0.15)
+    assert 0.3 <= lag.longest < 5
+    lag._late.extend([0.0] * 100)
+    assert lag.longest == 0
+    measuring.cancel()
+
+
+async def test_load(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """Requests and hashes in flight are counted, and those that found no room."""
+    expected_logs.append("unavailable")
+    site = await open_site(password={"profile": "standard", "hash_threads": 1, "hash_queue": 1})
+    attempts = [site.post("login", {"email": f"u{number}@example.com", "password": PASSWORD}) for number in range(8)]
+    waiting = [asyncio.ensure_future(attempt) for attempt in attempts]
+    seen = site.hydra.load()
+    while not all(attempt.done() for attempt in waiting):
+        now = site.hydra.load()
+        seen = max(seen, now, key=lambda load: (load.hashes, load.requests))
+        await asyncio.sleep(0)
+    refused = [attempt.result().code for attempt in waiting].count(503)
+    assert 1 <= seen.hashes <= 2
+    assert seen.requests >= seen.hashes
+    after = site.hydra.load()
+    assert (after.requests, after.hashes, after.hashes_refused) == (0, 0, refused)
+    assert refused >= 1
+    assert after.loop_lag >= 0
+
+
+async def test_load_is_logged(open_site: OpenSite, caplog: pytest.LogCaptureFixture) -> None:
+    """A line about the load comes as often as ``log.load_every`` says."""
+    caplog.set_level(logging.INFO)
+    await open_site(log={"load_every": 1})
+    for _ in range(200):
+        if lines := [record for record in caplog.records if record.message == "load"]:
+            break
+        await asyncio.sleep(0.05)
+    said = {name: lines[0].__dict__[name] for name in ("loop_lag", "requests", "hashes", "hashes_refused", "pid")}
+    assert json.loads(json.dumps(said)) == said
