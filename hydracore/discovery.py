@@ -52,10 +52,15 @@ class Installed:
         """Its package's folder, where ``schemas/`` and ``templates/`` are; None for a single module."""
         if self.file is not None:
             return self.file.parent if self.file.name == "__init__.py" else None
-        # Without importing anything: only the top-level package is looked up.
-        spec = importlib.util.find_spec(self.target.partition(":")[0].partition(".")[0])
+        # Without importing anything: only the top-level package is looked up, and from there the folders.
+        top, *below = self.target.partition(":")[0].split(".")
+        spec = importlib.util.find_spec(top)
         locations = (spec.submodule_search_locations or []) if spec else []
-        return next((Path(location) for location in locations), None)
+        for folder in map(Path, locations):
+            for part in below:
+                folder = folder / part if (folder / part).is_dir() else folder
+            return folder
+        return None
 
     def schema(self) -> Mapping[str, Any]:
         """What ``[plugins.<name>]`` may hold. Raises :class:`PluginError` for a file that is no JSON Schema."""

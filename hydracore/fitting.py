@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import json
-import math
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -23,8 +22,16 @@ Factory = Callable[[Context], object]
 Record = TypeVar("Record")
 
 OUR_COMMANDS = frozenset({"check-config", "explain", "keys", "mail", "plugins", "serve", "sessions", "users"})
+# Under the prefix; those that are not there yet are kept for what is to come.
+OUR_WORDS = frozenset(
+    (
+        *("register", "login", "token", "refresh", "logout", "me", "sessions", "account", "admin", "export"),
+        *("verify-email", "resend-verification", "forgot-password", "reset-password", "change-email"),
+        *("change-password", "openapi.json"),
+    )
+)
 _CLAIMS_BYTES = 2048
-_NOT_THEIRS = (Path(__file__).parent, Path(traceback.__file__).parent)
+_OURS, _PYTHONS = Path(__file__).parent, Path(traceback.__file__).parent
 _MEMBER = re.compile("[a-z][a-z0-9_]{0,63}")
 
 
@@ -32,6 +39,7 @@ def make(name: str, factory: Factory | Installed, context: Context) -> object:
     """The plugin. Raises :class:`PluginError` whatever its module or its class does."""
     try:
         made_by = factory.load() if isinstance(factory, Installed) else factory
+        check_version(name, made_by)
         _check_takes_one(name, made_by)
         return made_by(context)
     except StartupError as error:
@@ -58,7 +66,8 @@ def place(error: BaseException) -> str:
     """Where in a plugin it was raised: the innermost step that is neither ours nor Python's own."""
     for step in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(step.filename)
-        if not any(file.is_relative_to(folder) for folder in _NOT_THEIRS) or "site-packages" in file.parts:
+        pythons = file.is_relative_to(_PYTHONS) and "site-packages" not in file.parts
+        if not file.is_relative_to(_OURS) and not pythons:
             return f" ({file.name}, line {step.lineno})"
     return ""
 
@@ -116,7 +125,13 @@ def check_spelling(name: str, plugin: object, specs: ModuleType) -> None:
         if not marked:
             raise PluginError(name, f"The plugin {name} has {attribute} without @hookimpl, so nobody would call it.")
         given = inspect.signature(getattr(specs, attribute)).parameters
-        for argument in inspect.signature(getattr(plugin, attribute)).parameters:
+        for argument, how in inspect.signature(getattr(plugin, attribute)).parameters.items():
+            if how.kind != how.POSITIONAL_OR_KEYWORD or how.default is not how.empty:
+                raise PluginError(
+                    name,
+                    f"The plugin {name} takes {how} in {attribute}, which it would never be given: write {argument} "
+                    "without a default, a star or a slash.",
+                )
             if argument not in given:
                 raise PluginError(
                     name,
@@ -149,6 +164,11 @@ def registered(owner: str, hook: str, function: Callable[[], Any]) -> list[Any]:
 def check_path(owner: str, route: Route) -> None:
     """A plugin's paths are its own: no other plugin and no later HydraCore can want the same."""
     first = route.path.split("/")[1] if route.path.startswith("/") else ""
+    if first in OUR_WORDS:
+        raise PluginError(
+            owner,
+            f"The plugin {owner} registers the path {route.path}; /{first} is HydraCore's own. Rename the plugin.",
+        )
     if first.replace("-", "_") != owner:
         raise PluginError(
             owner,
@@ -245,12 +265,12 @@ def check_nothing(what: str, answer: Any) -> None:
         raise TypeError(f"{what} refuses by raising, and returns nothing: not {type(answer).__name__}")
 
 
-def checked_count(answer: Any) -> Count:
+def checked_count(answer: Any, window: int) -> Count:
     """A limit backend's answer. Raises ``TypeError`` or ``ValueError`` for what is none."""
     if not (isinstance(answer, Count) and isinstance(answer.hits, int) and isinstance(answer.resets_in, int | float)):
         raise TypeError(f"a limit backend returns a Count of numbers, not {answer!r}")
-    if not math.isfinite(answer.resets_in):
-        raise ValueError("a counter starts again at some time")
+    if not 0 <= answer.resets_in <= window + 1:
+        raise ValueError(f"a counter starts again within its window of {window} s, not in {answer.resets_in} s")
     return answer
 
 

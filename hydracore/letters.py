@@ -16,11 +16,19 @@ from jinja2 import (
     PackageLoader,
     StrictUndefined,
     TemplateError,
+    meta,
     select_autoescape,
 )
 
 from hydracore.errors import PluginError
 
+# What the templates of each kind are given, besides ``email`` and ``product``.
+GIVEN: Mapping[str, frozenset[str]] = {
+    "verify_email": frozenset({"code", "minutes"}),
+    "reset_password": frozenset({"link", "token", "minutes"}),
+    "password_changed": frozenset(),
+    "account_exists": frozenset(),
+}
 PARTS = ("subject.txt", "body.txt", "body.html")
 
 # Headers are not folded: folding may split a long international address into another one.
@@ -104,10 +112,24 @@ class Templates:
             for part in sorted(there):
                 try:
                     self._jinja.get_template(f"{name}/{part}")
+                    self._check_variables(plugin, letter / part, name.partition("/")[0])
                 except (TemplateError, UnicodeDecodeError) as error:
                     raise PluginError(
                         plugin, f"The plugin {plugin} has a template {letter / part} that is not valid: {error}."
                     ) from error
+
+    def _check_variables(self, plugin: str, file: Path, kind: str) -> None:
+        """What takes the place of one of ours is given what ours is: an unknown variable would fail each mail."""
+        if kind not in GIVEN:
+            return  # A plugin's own: what it is given is the plugin's business.
+        given = {"email", "product", *GIVEN[kind]}
+        wanted = meta.find_undeclared_variables(self._jinja.parse(file.read_text("utf-8")))
+        if unknown := sorted(wanted - given):
+            raise PluginError(
+                plugin,
+                f"The plugin {plugin} has a template {file} that uses {', '.join(unknown)}, which {kind} is not given "
+                f"(given are: {', '.join(sorted(given))}).",
+            )
 
 
 def _letters(folder: Path) -> Iterator[Path]:

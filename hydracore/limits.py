@@ -138,7 +138,9 @@ class CountingLimiter:
             try:
                 async with asyncio.timeout(_BACKEND_DEADLINE):
                     count = await self._backend.hit(key, rule.window, cost)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _cancelled():
+                    raise
                 self._out_until = loop.time() + _OUTAGE_PAUSE
                 log.warning(
                     "limit backend failed, counting in this process",
@@ -166,6 +168,12 @@ class CountingLimiter:
             gate.users -= 1
             if not gate.users:
                 self._gates.pop(key, None)
+
+
+def _cancelled() -> bool:
+    """Whether somebody wants the running task to end, and no plugin just says so."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class _Gate:

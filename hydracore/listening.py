@@ -80,12 +80,15 @@ class Pump:
         self._at_once = asyncio.Event()
         self._tries = 0
         self._taking = False
+        self._named = {"plugin": plugin, "listener": listener.name}
 
     def offer(self, event: Event) -> None:
         """Take an event in; returns at once."""
         if not isinstance(event, self._listener.of):
             return
         if len(self._waiting) >= _MOST_WAITING:
+            if not self._dropped:
+                log.warning("a listener is too slow, events are dropped", **self._named)
             self._dropped += 1
             return
         self._waiting.append(event)
@@ -105,8 +108,8 @@ class Pump:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        if self._waiting:
-            log.error("events are lost", plugin=self._plugin, listener=self._listener.name, events=len(self._waiting))
+        if lost := len(self._waiting) + self._dropped:
+            log.error("events are lost", events=lost, **self._named)
 
     async def _run(self) -> None:
         pause = _FIRST_PAUSE
@@ -139,10 +142,5 @@ class Pump:
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            log.warning(
-                "a listener was too slow, events were dropped",
-                plugin=self._plugin,
-                listener=self._listener.name,
-                events=self._dropped,
-            )
+            log.warning("a listener was too slow, events were dropped", events=self._dropped, **self._named)
             self._dropped = 0

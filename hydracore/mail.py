@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from functools import partial
 from random import SystemRandom
 from typing import Protocol
 
@@ -25,6 +26,9 @@ _SIDE_BY_SIDE = 4
 _LEASE_MARGIN = 30
 _FIRST_PAUSE = 5
 _LONGEST_PAUSE = 3600
+_LONGEST_ERROR = 500
+
+Outcome = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ class OutboxStore(Protocol):
 class MailWorker:
     """Leases intents, has them prepared, sends them; several nodes may each run one.
 
-    At least once: a message is sent twice only if this process dies between the transport's yes
-    and the store's. What is prepared is sealed in the store first, so that each try sends the same
-    bytes under the same key.
+    At least once: a message is sent twice only if this process dies between the transport's yes and the store's, or
+    the store is away for longer than the lease lasts. What is prepared is sealed in the store first, so that each try
+    sends the same bytes under the same key.
     """
 
     def __init__(
@@ -145,15 +149,35 @@ class MailWorker:
 
     async def _deliver(self, intent: MailIntent) -> None:
         try:
-            await self._try(intent)
+            outcome = await self._try(intent)
         except asyncio.CancelledError:
             with suppress(StoreUnavailable):
                 await self._outbox.release(intent, self._now())
+            return
         except StoreUnavailable:
-            # The lease runs out and the intent is due again.
             log.warning("mail left for later, the store is away", intent=intent.id)
+            outcome = partial(self._release, intent)
+        await self._insist(outcome)
 
-    async def _try(self, intent: MailIntent) -> None:
+    async def _insist(self, outcome: Outcome) -> None:
+        """Until the store has taken it, or the lease has run out. What was sent is not sent again for want of a
+        database."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._timeout + _LEASE_MARGIN
+        try:
+            while True:
+                try:
+                    return await outcome()
+                except StoreUnavailable:
+                    if loop.time() >= ends:
+                        return
+                await asyncio.sleep(_POLL)
+        except asyncio.CancelledError:
+            with suppress(StoreUnavailable):
+                await outcome()
+
+    async def _try(self, intent: MailIntent) -> Outcome:
+        """What is to become of the intent."""
         try:
             async with asyncio.timeout(self._timeout):
                 sealed = await self._sealed(intent)
@@ -162,13 +186,18 @@ class MailWorker:
         except StoreUnavailable:
             raise
         except MailRefused as error:
-            await self._bury(intent, str(error))
+            return self._buried(intent, _words(error))
         except Exception as error:
-            await self._defer(intent, str(error) or type(error).__name__)
-        else:
-            await self._outbox.done(intent)
-            if sealed is not None:
-                self._announce(MailSent(kind=intent.kind, intent_id=intent.id, attempts=intent.attempts))
+            return self._deferred(intent, _words(error))
+        return partial(self._done, intent, sent=sealed is not None)
+
+    async def _release(self, intent: MailIntent) -> None:
+        await self._outbox.release(intent, self._now())
+
+    async def _done(self, intent: MailIntent, *, sent: bool) -> None:
+        await self._outbox.done(intent)
+        if sent:
+            self._announce(MailSent(kind=intent.kind, intent_id=intent.id, attempts=intent.attempts))
 
     async def _sealed(self, intent: MailIntent) -> MailIntent | None:
         """The intent with its message sealed inside; None when there is nothing to send."""
@@ -190,17 +219,33 @@ class MailWorker:
             raise MailRefused("sealed under another server secret") from error
         return read_letter(raw), f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
 
-    async def _defer(self, intent: MailIntent, error: str) -> None:
+    def _deferred(self, intent: MailIntent, error: str) -> Outcome:
         if intent.attempts >= self._max_attempts:
-            await self._bury(intent, error)
-            return
+            return self._buried(intent, error)
         pause = min(_FIRST_PAUSE * 2 ** (intent.attempts - 1), _LONGEST_PAUSE) * self._jitter(0.5, 1)
         log.warning("mail deferred", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
-        await self._outbox.defer(intent, self._now() + timedelta(seconds=pause), error)
-        self._announce(MailDelayed(kind=intent.kind, intent_id=intent.id, attempts=intent.attempts, error=error))
 
-    async def _bury(self, intent: MailIntent, error: str) -> None:
+        async def defer() -> None:
+            await self._outbox.defer(intent, self._now() + timedelta(seconds=pause), error)
+            self._announce(MailDelayed(kind=intent.kind, intent_id=intent.id, attempts=intent.attempts, error=error))
+
+        return defer
+
+    def _buried(self, intent: MailIntent, error: str) -> Outcome:
         log.error("mail given up", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
-        # A plugin's own cannot be written anew when it is revived.
-        await self._outbox.bury(intent, error, whole="." in intent.kind)
-        self._announce(MailDead(kind=intent.kind, intent_id=intent.id, error=error))
+
+        async def bury() -> None:
+            # A plugin's own cannot be written anew when it is revived.
+            await self._outbox.bury(intent, error, whole="." in intent.kind)
+            self._announce(MailDead(kind=intent.kind, intent_id=intent.id, error=error))
+
+        return bury
+
+
+def _words(error: Exception) -> str:
+    """What a transport said, as a document can keep it."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return (said or type(error).__name__).encode("utf-8", "replace").decode()[:_LONGEST_ERROR]

@@ -155,8 +155,8 @@ class ProfileMember:
 class Route:
     """A call under the prefix.
 
-    ``path`` begins with ``/<plugin's name>`` (its ``_`` may be written ``-``), so that neither another
-    plugin nor a later HydraCore can want the same; ``{name}`` stands for one segment, handed to the method
+    ``path`` begins with ``/<plugin's name>`` (its ``_`` may be written ``-``), so that no other plugin can
+    want the same; HydraCore's own words, with some kept for later, are refused. ``{name}`` stands for one segment, handed to the method
     by that name. ``endpoint`` is a subclass of ``hydracore.plugin.Endpoint`` that says whom it answers.
     """
 
@@ -211,6 +211,8 @@ class Surroundings(Protocol):
     def mac(self, purpose: str, *parts: str) -> str: ...
 
     def mail_transport(self, name: str) -> MailTransport: ...
+
+    def address_key(self, email: str) -> str: ...
 
     async def verify_password(self, encoded: str, password: str) -> bool: ...
 
@@ -273,6 +275,11 @@ class Context:
     async def hash_password(self, password: str) -> str:
         """The encoded argon2id hash, with the configured cost. Raises ``HashingOverloaded``."""
         return await self._surroundings.hash_password(password)
+
+    def address_key(self, email: str) -> str:
+        """What all spellings of one address share, and no two addresses: what accounts are found by. Raises
+        ``ValueError`` for what is no address."""
+        return self._surroundings.address_key(email)
 
     async def find_account(self, email: str) -> Account | None:
         """The account of an address, however its letters' case was typed. Raises ``StoreUnavailable``."""

@@ -48,6 +48,7 @@ from hydracore.records import (
     Route,
     Surroundings,
 )
+from hydracore.shapes import flaws
 from hydracore.store import DriverError
 from hydracore.threads import Threads
 
@@ -136,6 +137,8 @@ class Registry:
                     raise PluginError(
                         owner, f"The plugin {owner} returned {found!r} from {hook}, which takes {kind.__name__}."
                     )
+                for flaw in flaws(found):
+                    raise PluginError(owner, f"The plugin {owner} returned a {kind.__name__} from {hook}: {flaw}.")
                 # A plugin's collections are called after it: no two plugins can want the same.
                 record: Any = replace(found, name=f"{owner}.{found.name}") if isinstance(found, Collection) else found
                 name = _name(record)
@@ -262,7 +265,7 @@ class Registry:
 
 
 async def _counted(hit: Callable[[str, int, int], Awaitable[Any]], key: str, window: int, cost: int) -> Count:
-    return checked_count(await hit(key, window, cost))
+    return checked_count(await hit(key, window, cost), window)
 
 
 def _name(record: Any) -> str:

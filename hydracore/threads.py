@@ -107,6 +107,7 @@ class Threads:
                 if job.given_up:
                     self._lost -= 1
                     return  # Another thread has its place.
+                job.begun = False  # It is over: giving it up now costs no thread.
             try:
                 job.loop.call_soon_threadsafe(job.finish, result, error)
             except RuntimeError:

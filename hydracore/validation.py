@@ -9,6 +9,9 @@ from typing import Any, NoReturn, cast
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from hydracore.addresses import parse_address
 from hydracore.complaints import counted
@@ -146,7 +149,33 @@ def compiled(schema: Mapping[str, Any]) -> Draft202012Validator:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise ValueError(f"{error.json_path}: {error.message}") from error
-    return Draft202012Validator(schema, format_checker=formats)
+    _check_references(schema)
+    # Without a registry of the world's schemas: a check asks nobody.
+    return Draft202012Validator(schema, format_checker=formats, registry=Registry())
+
+
+def _check_references(schema: Mapping[str, Any]) -> None:
+    resource = DRAFT202012.create_resource(schema)
+    resolver = Registry().with_resource("", resource).resolver()
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            raise ValueError(f"it refers to {reference}: a schema refers to parts of itself alone (#/$defs/...)")
+        try:
+            resolver.lookup(reference)
+        except Unresolvable as error:
+            raise ValueError(f"it refers to {reference}, and has no such part") from error
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            elif key not in ("const", "enum", "default", "examples"):
+                yield from _references(value)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from _references(each)
 
 
 def _problems(errors: Iterator[ValidationError]) -> Iterator[Problem]:

@@ -13,7 +13,20 @@ PACKAGE = ROOT / "hydracore"
 # From the ground up. A module imports from its own level and those above it in this list, never below.
 LEVELS = [
     {"errors"},
-    {"models", "events", "chance", "logs", "records", "secret", "complaints", "threads", "calls", "watchdog", "load"},
+    {
+        "models",
+        "events",
+        "chance",
+        "logs",
+        "records",
+        "secret",
+        "complaints",
+        "threads",
+        "calls",
+        "watchdog",
+        "load",
+        "shapes",
+    },
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening"},
     {"tokens", "keys", "validation", "discovery", "store", "letters", "connections"},
     {"fitting"},

@@ -16,12 +16,16 @@ from hydracore import HydraCore, StartupError, hookspecs
 from hydracore.cli import main
 from hydracore.config import load
 from hydracore.discovery import installed
+from hydracore.events import Event
 from hydracore.fitting import OUR_COMMANDS
 from hydracore.plugin import (
     Collection,
     Command,
     Context,
     Endpoint,
+    EventListener,
+    HealthCheck,
+    Index,
     LimitBackend,
     LoginRefused,
     MailTransport,
@@ -32,6 +36,7 @@ from hydracore.plugin import (
     Route,
     hookimpl,
     public,
+    verified,
 )
 from hydracore.registry import Registry
 
@@ -131,6 +136,25 @@ class TooEarly:
         context.collection("logins")
 
 
+class KeywordOnly(Plain):
+    @hookimpl
+    async def hydracore_before_register(self, *, email: str) -> None:
+        pass
+
+
+class WithDefault(Plain):
+    @hookimpl
+    async def hydracore_before_register(self, email: str, network: str = "") -> None:
+        pass
+
+
+class ForLater:
+    requires_api = "1.7"
+
+    def __init__(self, context: Context) -> None:
+        raise AttributeError("what 1.7 has")
+
+
 class NotAsync(Plain):
     @hookimpl
     def hydracore_on_event(self, event: object) -> None:
@@ -152,7 +176,7 @@ class WrongRecord(Plain):
 class SameName(Plain):
     @hookimpl
     def hydracore_register_limit_backends(self) -> list[LimitBackend]:
-        return [LimitBackend("memory", None)]
+        return [LimitBackend("memory", send)]
 
 
 class FailsToRegister(Plain):
@@ -220,6 +244,14 @@ def bringing(hook: str, *records: Any) -> type:
 async def send(message: object, key: str) -> None: ...
 
 
+async def judge_in_a_thread(password: str, email: str) -> None: ...
+
+
+REFERRING = {"type": "object", "properties": {"a": {"$ref": "https://schemas.example/a.json"}}}
+DANGLING = {"$ref": "#/$defs/nothing", "$defs": {"something": {}}}
+LISTENERS = "hydracore_register_event_listeners"
+
+
 def needs(version: Any) -> type:
     return type("Needs", (Plain,), {"requires_api": version})
 
@@ -229,6 +261,28 @@ def needs(version: Any) -> type:
     [
         (Misspelt, ["acme", "hydracore_register_mail_transport", "did you mean hydracore_register_mail_transports?"]),
         (WrongArgument, ["acme", "wants adress in hydracore_before_register", "email, network, profile"]),
+        (KeywordOnly, ["acme", "email", "without a default"]),
+        (WithDefault, ["acme", "network: str = ''", "never be given"]),
+        (ForLater, ["acme", "requires the hook API 1.7"]),
+        (bringing(LISTENERS, EventListener("a", send, of=[Event])), ["acme", "EventListener", "its of"]),
+        (bringing(LISTENERS, EventListener("a", send, of=("LoggedIn",))), ["acme", "its of"]),
+        (bringing(LISTENERS, EventListener("a", None)), ["acme", "its listen is None"]),
+        (
+            bringing("hydracore_register_password_policies", PasswordPolicy("a", check=judge_in_a_thread)),
+            ["acme", "PasswordPolicy", "async def"],
+        ),
+        (bringing("hydracore_register_profile_members", ProfileMember(1, {})), ["acme", "its name is 1"]),
+        (bringing("hydracore_register_profile_members", ProfileMember("a", "x")), ["acme", "JSON Schema"]),
+        (bringing("hydracore_register_profile_members", ProfileMember("a", REFERRING)), ["acme", "schemas.example"]),
+        (bringing("hydracore_register_profile_members", ProfileMember("a", DANGLING)), ["acme", "no such part"]),
+        (bringing("hydracore_register_routes", Route(1, Silent)), ["acme", "its path is 1"]),
+        (bringing("hydracore_register_commands", Command([], None)), ["acme", "its name is []"]),
+        (bringing("hydracore_register_collections", Collection("a", None)), ["acme", "its indexes are None"]),
+        (bringing("hydracore_register_collections", Collection("a", [Index("at")])), ["acme", "its indexes"]),
+        (bringing("hydracore_register_collections", Collection("a$b")), ["acme", "its name has"]),
+        (bringing("hydracore_register_mail_transports", MailTransport("a", send, over=None)), ["acme", "its over"]),
+        (bringing("hydracore_register_mail_transports", MailTransport("", send)), ["acme", "its name is ''"]),
+        (bringing("hydracore_register_health_checks", HealthCheck("a", "ok")), ["acme", "its check is 'ok'"]),
         (Unmarked, ["acme", "hydracore_before_login without @hookimpl"]),
         (NoHook, ["acme", "before_login", "did you mean hydracore_before_login?"]),
         (NoContext, ["acme", "def __init__(self, context)"]),
@@ -254,7 +308,7 @@ def needs(version: Any) -> type:
         (bringing("hydracore_register_routes", Route("/acme", NotCoroutine)), ["acme", "async def get"]),
         (bringing("hydracore_register_routes", Route("/acme", NoMethod)), ["acme", "no method"]),
         (bringing("hydracore_register_routes", Route("/acme", object)), ["acme", "subclass of Endpoint"]),
-        (bringing("hydracore_register_routes", Route("/login", NotCoroutine)), ["acme", "/login", "/acme"]),
+        (bringing("hydracore_register_routes", Route("/login", NotCoroutine)), ["acme", "/login", "HydraCore's own"]),
         (bringing("hydracore_register_routes", Route("acme", NotCoroutine)), ["acme", "begin with /acme"]),
         (bringing("hydracore_register_commands", Command("serve", None)), ["acme", "serve", "HydraCore's own"]),
         (bringing("hydracore_register_profile_members", ProfileMember("email", {})), ["acme", "email"]),
@@ -399,3 +453,37 @@ async def test_policies_of_plugins(open_site: OpenSite, expected_logs: list[str]
     ]
     answer = await site.post("register", {"email": "ada@example.com", "password": "broken password"})
     refused(answer, 503, "unavailable")
+
+
+class Open(Endpoint):
+    """A base class whose method is open."""
+
+    @public
+    async def get(self) -> None:
+        self.reply({"secret": 1})
+
+
+@verified
+class Closed(Open):
+    pass
+
+
+@verified
+class Base(Endpoint):
+    async def get(self) -> None:
+        self.reply({"secret": 1})
+
+
+class Opened(Base):
+    get = public(Base.get)
+
+
+async def test_a_class_closes_what_it_inherits(open_site: OpenSite) -> None:
+    """What a class says counts before what an inherited method says; and opening a method anew opens no other's."""
+    routes = [Route("/acme/closed", Closed), Route("/acme/base", Base), Route("/acme/opened", Opened)]
+    site = await open_site(extra={"acme": bringing("hydracore_register_routes", *routes)})
+    refused(await site.ask("GET", "/auth/acme/closed"), 401, "not_authenticated")
+    refused(await site.ask("GET", "/auth/acme/base"), 401, "not_authenticated")
+    assert (await site.ask("GET", "/auth/acme/opened")).code == 200
+    for name in ("closed", "base", "opened"):
+        assert (await site.ask("OPTIONS", f"/auth/acme/{name}")).code == 204

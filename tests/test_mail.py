@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support import OpenSite, Site
 
+from hydracore.errors import StoreUnavailable
 from hydracore.mail import MailWorker
 from hydracore.models import MailIntent
 from hydracore.plugin import MailDeferred, MailRefused
@@ -212,3 +213,49 @@ async def test_international_local_parts(site: Site) -> None:
     await site.box.code("jösé@xn--exmple-cua.org")
     assert "To: jösé@xn--exmple-cua.org" in site.box.letters[0].as_bytes().decode()
     assert "jösé@exämple.org" in site.box.letters[0].get_body(("plain",)).get_content()
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("failure", [Exception("a lone \ud800 surrogate"), Wordless(), Exception("x" * 10_000)])
+async def test_what_a_transport_says(open_site: OpenSite, expected_logs: list[str], failure: Exception) -> None:
+    """Whatever a transport raises is kept in words, and counts as a try."""
+    expected_logs += ["mail given up", "MailDead"]
+    site = await open_site(mail={"max_attempts": 1})
+    site.box.failure = failure
+    await site.register()
+
+    async def dead() -> bool:
+        return any(intent.dead for intent in await outbox(site))
+
+    await until(dead)
+    [intent] = await outbox(site)
+    assert intent.error
+    assert len(intent.error) <= 500
+
+
+@pytest.mark.parametrize("away", ["done", "seal"])
+async def test_the_store_is_away_for_a_moment(
+    site: Site, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """Without the store for a moment mail is not left until its lease runs out, and what was sent is not sent again."""
+    expected_logs.append("the store is away")
+    store = site.hydra.services.store.outbox
+    real, calls = getattr(store, away), 0
+
+    async def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise StoreUnavailable
+        return await real(*arguments)
+
+    monkeypatch.setattr(store, away, failing)
+    await site.register()
+    await site.box.code(EMAIL)
+    await until(lambda: _empty(site))
+    assert calls == 2
+    assert len(site.box.letters) == 1

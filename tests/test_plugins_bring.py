@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore import HydraCore, StartupError
 from hydracore.config import load
+from hydracore.discovery import Installed
+from hydracore.letters import GIVEN, Templates
 from hydracore.plugin import Context, ProfileMember, hookimpl
 from hydracore.store import Store
 
@@ -313,6 +315,37 @@ def test_templates_that_are_none(folder: Path) -> None:
     """A template with a mistake stops the start, with its file."""
     write(folder, "verify_email", "{% if %}")
     assert "verify_email/body.html" in complaint(folder)
+
+
+def test_templates_with_unknown_variables(folder: Path) -> None:
+    """A letter in place of ours that uses what it is not given would fail each mail: it stops the start."""
+    write(folder, "verify_email", "{{ cod }}", parts=("subject.txt",))
+    said = complaint(folder)
+    assert "acme" in said
+    assert "subject.txt that uses cod" in said
+    assert "code, email, minutes, product" in said
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_what_letters_are_given(kind: str) -> None:
+    """Our own letters use what is given, and nothing else."""
+    values = dict.fromkeys(GIVEN[kind], "x")
+    letter = Templates("a@example.com", "P").compose(kind, "b@example.com", values, "1", datetime.now(UTC))
+    assert letter["Subject"]
+
+
+def test_a_plugin_in_a_subpackage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin's schemas and templates are beside its code, in a package within a package too."""
+    package = tmp_path / "company_of_tests" / "hydra"
+    (package / "schemas").mkdir(parents=True)
+    for each in (package.parent, package):
+        (each / "__init__.py").write_text("")
+    (package / "schemas/config.json").write_text(json.dumps(CONFIG))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Installed("a", "company_of_tests.hydra:P", "d", "1").folder == package
+    assert Installed("a", "company_of_tests.hydra.plugin:P", "d", "1").folder == package
+    assert "greeting" in Installed("a", "company_of_tests.hydra:P", "d", "1").schema()["properties"]
+    assert Installed("a", "company_of_tests:P", "d", "1").folder == package.parent
 
 
 async def test_mail_of_its_own(open_site: OpenSite, folder: Path, expected_logs: list[str]) -> None:

@@ -31,6 +31,9 @@ class Lent:
     def mac(self, purpose: str, *parts: str) -> str:
         return self._open.secret.mac(purpose, *parts)
 
+    def address_key(self, email: str) -> str:
+        return parse_address(email).key
+
     def mail_transport(self, name: str) -> MailTransport:
         return self._open.registry.transports[name]
 

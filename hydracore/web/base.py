@@ -30,7 +30,7 @@ from hydracore.logs import logger
 from hydracore.models import CurrentUser, Grant, Refusal
 from hydracore.refusals import Refusals
 from hydracore.validation import Schemas, parse_json
-from hydracore.web.access import access_of, public
+from hydracore.web.access import access_of, always_public, public
 from hydracore.web.client import Proxies, check_origin, languages
 from hydracore.web.cookies import Cookies
 
@@ -263,7 +263,7 @@ class Endpoint(RequestHandler):
             public = {key: value for key, value in public.items() if key not in ("access_token", "refresh_token")}
         self.reply(public, status)
 
-    @public
+    @always_public
     async def options(self, *args: str, **kwargs: str) -> None:
         self.set_status(204)
         self.set_header("Allow", ", ".join(self.allowed()))

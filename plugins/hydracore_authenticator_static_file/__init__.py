@@ -36,7 +36,7 @@ from hydracore.plugin import (
     logger,
 )
 from hydracore_authenticator_static_file.hashing import static_file
-from hydracore_authenticator_static_file.people import Flaw, address_key, read, state_of, with_other_cost
+from hydracore_authenticator_static_file.people import Flaw, read, state_of, with_other_cost
 
 log = logger("hydracore.authenticator_static_file")
 
@@ -52,7 +52,7 @@ class AuthenticatorStaticFile:
             raise StartupError(f"{_KEY} is not set: name the file of people, which may be empty to begin with.")
         self._file = Path(context.config["file"])
         try:
-            self._state, self._people = read(self._file)
+            self._state, self._people = read(self._file, context.address_key)
         except Flaw as flaw:
             raise StartupError(f"{_KEY}: {flaw}") from flaw
         self._warn_of_cost(self._people)
@@ -80,14 +80,14 @@ class AuthenticatorStaticFile:
     async def check(self) -> str:
         """What is wrong with the file as it is now."""
         try:
-            await asyncio.to_thread(read, self._file)
+            await asyncio.to_thread(read, self._file, self._context.address_key)
         except Flaw as flaw:
             return f"{_KEY}: {flaw}"
         return ""
 
     def _hash_of(self, email: str) -> str:
         try:
-            return self._people.get(address_key(email), "")
+            return self._people.get(self._context.address_key(email), "")
         except ValueError:
             return ""  # No address, so nobody's.
 
@@ -109,7 +109,7 @@ class AuthenticatorStaticFile:
         # Before reading: a change that is never taken is told of once.
         self._state = state
         try:
-            self._state, people = read(self._file)
+            self._state, people = read(self._file, self._context.address_key)
         except Flaw as flaw:
             log.warning(f"{_KEY}: {flaw} Until then it counts as it was.")
             return

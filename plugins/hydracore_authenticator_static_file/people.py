@@ -3,15 +3,14 @@
 import os
 import re
 import stat
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from argon2 import Parameters, extract_parameters
 from argon2.exceptions import InvalidHashError
-from email_validator import validate_email
 
 State = tuple[int, ...]
+Key = Callable[[str], str]
 
 _MOST_BYTES = 16 * 1024 * 1024
 _ENCODED = re.compile(r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}")
@@ -30,8 +29,8 @@ def state_of(file: Path) -> State:
         return _GONE
 
 
-def read(file: Path) -> tuple[State, dict[str, str]]:
-    """The encoded hashes by address. Raises :class:`Flaw`."""
+def read(file: Path, key: Key) -> tuple[State, dict[str, str]]:
+    """The encoded hashes by the addresses' keys, which ``key`` makes. Raises :class:`Flaw`."""
     try:
         with open(file, "rb", opener=_without_waiting) as stream:  # Path.open() takes no opener
             status = os.fstat(stream.fileno())
@@ -43,15 +42,7 @@ def read(file: Path) -> tuple[State, dict[str, str]]:
     if len(raw) > _MOST_BYTES:
         raise Flaw(f"{file} has more than {_MOST_BYTES // 1024**2} MiB. Keep so many people elsewhere.")
     # The state from before the reading: what is written meanwhile is seen the next time.
-    return _state(status), _parse(file, raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
-
-
-def address_key(email: str) -> str:
-    """What two spellings of one address share: the form that accounts are found by. Raises ``ValueError``."""
-    parsed = validate_email(email, check_deliverability=False, strict=True)
-    # Folding may undo what normalising has done, and the other way round.
-    local = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", parsed.local_part).casefold())
-    return f"{local}@{(parsed.ascii_domain or parsed.domain).lower()}"
+    return _state(status), _parse(file, raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), key)
 
 
 def with_other_cost(people: Mapping[str, str], memory_kib: int, time_cost: int, parallelism: int) -> int:
@@ -74,7 +65,7 @@ def _state(status: os.stat_result) -> State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _parse(file: Path, lines: Iterable[bytes]) -> dict[str, str]:
+def _parse(file: Path, lines: Iterable[bytes], key: Key) -> dict[str, str]:
     people: dict[str, str] = {}
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -85,20 +76,20 @@ def _parse(file: Path, lines: Iterable[bytes]) -> dict[str, str]:
             raise Flaw(f"{where} is not UTF-8: save the file as UTF-8.") from None
         if not text or text.startswith("#"):
             continue
-        key, encoded = _person(where, text)
-        if key in seen:
-            raise Flaw(f"{where} has the same address as line {seen[key]}: keep one of them.")
-        seen[key], people[key] = number, encoded
+        address, encoded = _person(where, text, key)
+        if address in seen:
+            raise Flaw(f"{where} has the same address as line {seen[address]}: keep one of them.")
+        seen[address], people[address] = number, encoded
     return people
 
 
-def _person(where: str, text: str) -> tuple[str, str]:
+def _person(where: str, text: str, key: Key) -> tuple[str, str]:
     # The last colon: an address may have one in quotes, a hash never has.
     email, colon, encoded = (part.strip() for part in text.rpartition(":"))
     if not colon:
         raise Flaw(f"{where} has no colon: write address:hash, as static-file hash prints it, or take it out.")
     try:
-        key = address_key(email)
+        address = key(email)
     except ValueError:
         raise Flaw(f"{where} has no valid e-mail address before its last colon: correct it.") from None
     if not _is_hash(encoded):
@@ -106,7 +97,7 @@ def _person(where: str, text: str) -> tuple[str, str]:
             f"{where} has no argon2 hash after its last colon: take it out, and make it anew with "
             "hydracore static-file hash."
         )
-    return key, encoded
+    return address, encoded
 
 
 def _is_hash(encoded: str) -> bool:

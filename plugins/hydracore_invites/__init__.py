@@ -6,12 +6,13 @@ invite too, ``[plugins.invites] per_user`` people each, by ``POST /auth/invites`
 sends ``invite_code`` beside ``email`` and ``password``; ``POST /auth/invites/check`` says beforehand whether a code
 is good.
 
-An invitation is used up by one atomic step and belongs to the address that used it from then on, so that a
-registration that has to be repeated goes through. The database holds keyed digests of codes. Without the database
-nobody registers, and the answer is 503.
+An invitation is used up by one atomic step, after all other plugins had their say, and belongs to the address that
+used it from then on, so that a registration that has to be repeated goes through; one that led to no account within
+ten minutes is free again. ``hydracore invites list`` shows the used ones too: whoever deletes an account and wants its
+owner to stay out revokes its invitation. The database holds keyed digests of codes. Without the database nobody
+registers, and the answer is 503.
 """
 
-import unicodedata
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -37,6 +38,7 @@ from hydracore.plugin import (
 
 _CODE_BYTES = 16
 _DAY = 86_400
+_RESERVED = timedelta(minutes=10)
 
 
 class Invites:
@@ -71,25 +73,34 @@ class Invites:
         address = click.Argument(["email"])
         group.add_command(click.Command("create", help="Print a new code.", callback=self.print_code))
         group.add_command(click.Command("send", help="Mail one.", callback=self.send_code, params=[address]))
-        group.add_command(click.Command("list", help="Those that are still good.", callback=self.print_all))
+        group.add_command(click.Command("list", help="Those that have not expired.", callback=self.print_all))
         ident = click.Argument(["id"])
         group.add_command(click.Command("revoke", help="Take one back.", callback=self.revoke, params=[ident]))
         return [Command("invites", group)]
 
-    @hookimpl
+    @hookimpl(trylast=True)
     async def hydracore_before_register(self, email: str, profile: Mapping[str, Any]) -> None:
         code = profile.get("invite_code")
         if code is None:
             if self._required:
                 raise RegistrationRefused("Registration is by invitation: send your invite_code.")
             return
-        who = _key(email)
-        free = {"email": {"$in": ["", who]}, "used_by": {"$in": ["", who]}}
-        used = await self._invitations.find_one_and_update({**self._good(code), **free}, {"$set": {"used_by": who}})
-        if used is None:
+        who, now = self.context.address_key(email), self.context.now()
+        mine = {**self._good(code), "email": {"$in": ["", who]}}
+        # Whoever has an account gets no other, and leaves the code to someone who needs it.
+        use = {"used_by": who, "used_at": now} if await self.context.find_account(email) is None else {"asked_at": now}
+        if await self._use({**mine, "used_by": {"$in": ["", who]}}, use):
+            return
+        held = await self._invitations.find_one({**mine, "used_at": {"$lte": now - _RESERVED}})
+        nothing_came_of_it = held is not None and await self.context.find_account(held["used_by"]) is None
+        # Unless its holder tries again at this very moment, it is the next one's.
+        if not (nothing_came_of_it and await self._use({**mine, "used_at": held["used_at"]}, use)):
             raise RegistrationRefused("This invitation is not good, or not for this address.")
 
     # -- what it does --------------------------------------------------------------------------
+
+    async def _use(self, which: Mapping[str, Any], use: Mapping[str, Any]) -> bool:
+        return await self._invitations.find_one_and_update(which, {"$set": use}) is not None
 
     @property
     def _invitations(self) -> Any:
@@ -107,7 +118,7 @@ class Invites:
         code, now = self.context.token(_CODE_BYTES), self.context.now()
         invitation = {
             "_id": self.context.mac("code", code),
-            "email": _key(email),
+            "email": self.context.address_key(email) if email else "",
             "by": by,
             "used_by": "",
             "created_at": now,
@@ -119,7 +130,7 @@ class Invites:
             values = {"code": code, "link": link, "days": self._life.days}
             try:
                 await self.context.send_mail("invitation", email, values, life=self._life, language=language)
-            except ValueError:  # No address: nobody would ever hear of this one.
+            except BaseException:  # Nobody will ever hear of this one.
                 await self._invitations.delete_one({"_id": invitation["_id"]})
                 raise
         return code
@@ -134,6 +145,11 @@ class Invites:
         except DuplicateKeyError:
             raise Forbidden("You have invited as many people as you may.") from None
 
+    async def give_back(self, user_id: str) -> None:
+        """One that came to nothing counts for nothing."""
+        inviters = self.context.collection("inviters")
+        await inviters.find_one_and_update({"_id": user_id, "invited": {"$gt": 0}}, {"$inc": {"invited": -1}})
+
     # -- the commands --------------------------------------------------------------------------
 
     async def print_code(self) -> None:
@@ -147,9 +163,10 @@ class Invites:
         click.echo(f"Invited {email}.")
 
     async def print_all(self) -> None:
-        good = {"expires_at": {"$gt": self.context.now()}, "used_by": ""}
+        good = {"expires_at": {"$gt": self.context.now()}}
         async for found in self._invitations.find(good).sort("created_at", 1):
-            click.echo(f"{found['_id']}  {found['expires_at']:%Y-%m-%d}  {found['email'] or 'anyone'}")
+            used = f"  used by {found['used_by']}" if found["used_by"] else ""
+            click.echo(f"{found['_id']}  {found['expires_at']:%Y-%m-%d}  {found['email'] or 'anyone'}{used}")
 
     async def revoke(self, id: str) -> None:  # noqa: A002  # click hands it over by that name
         if not (await self._invitations.delete_one({"_id": id})).deleted_count:
@@ -168,7 +185,11 @@ class Invite(Endpoint):
             raise Forbidden("Only operators invite here.")
         email = self.body("invite")["email"]
         await self.plugin.spend(self.caller.id)
-        await self.plugin.invite(email, by=self.caller.id, language=self.language)
+        try:
+            await self.plugin.invite(email, by=self.caller.id, language=self.language)
+        except BaseException:
+            await self.plugin.give_back(self.caller.id)
+            raise
         self.reply({"message": "An invitation is on its way."}, 202)
 
 
@@ -180,7 +201,3 @@ class Check(Endpoint):
 
     async def post(self) -> None:
         self.reply({"good": await self.plugin.is_good(self.body("check")["invite_code"])})
-
-
-def _key(email: str) -> str:
-    return unicodedata.normalize("NFKC", email).casefold()

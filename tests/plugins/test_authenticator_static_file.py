@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from support import PASSWORD, Clock, OpenSite, Site, refused, tokens
 from tornado.ioloop import IOLoop
 
+from hydracore.addresses import parse_address
 from hydracore.config import load
 from hydracore.passwords import TESTING, HashingPool, Passwords
 from hydracore.plugin import Identity, StartupError
@@ -35,6 +36,9 @@ class Hashing:
     def __init__(self) -> None:
         self.passwords = Passwords(TESTING, HashingPool(2, 500))
         self.verified: list[str] = []
+
+    def address_key(self, email: str) -> str:
+        return parse_address(email).key
 
     async def verify_password(self, encoded: str, password: str) -> bool:
         self.verified.append(encoded)

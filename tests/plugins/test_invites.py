@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from processes import settings
 from support import PASSWORD, OpenSite, Site, refused, tokens
+
+from hydracore.errors import StoreUnavailable
 
 ADA, EVE = "ada@example.com", "eve@example.com"
 
@@ -167,3 +170,71 @@ def test_the_commands(tmp_path: Path) -> None:
     )
     assert "invites" in shown.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["hydracore-data"]
+
+
+async def test_other_refusals_use_up_nothing(open_site: OpenSite) -> None:
+    """A registration that another plugin refuses, or of an address that has an account, leaves the code to others."""
+    site = await open_site(
+        plugins={
+            "enabled": ["invites", "register_domains"],
+            "invites": {"required": False},
+            "register_domains": {"domains": ["example.com"]},
+        }
+    )
+    code = await plugin(site).invite()
+    refused(await site.post("register", registration("ada@example.org", invite_code=code)), 403, "registration_refused")
+    await site.register(ADA)
+    refused(await site.post("register", registration(ADA, invite_code=code)), 409, "email_taken")
+    assert await plugin(site).is_good(code)
+    tokens(await site.post("register", registration(EVE, invite_code=code)), 201)
+
+
+async def test_a_reservation_ends(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code whose registration came to nothing is another's after ten minutes, and of fifty then again one's."""
+    expected_logs.append("unavailable")
+    site = await opened(open_site)
+    code = await plugin(site).invite()
+    users = site.hydra.services.store.users
+
+    async def away(user: object) -> bool:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(users, "add", away)
+        refused(await site.post("register", registration(invite_code=code)), 503, "store_unavailable")
+    refused(await site.post("register", registration(EVE, invite_code=code)), 403, "registration_refused")
+    site.clock.forward(minutes=11)
+    bodies = [registration(f"user{number}@example.com", invite_code=code) for number in range(50)]
+    answers = await asyncio.gather(*(site.post("register", body) for body in bodies))
+    assert sorted(answer.code for answer in answers) == [201] + [403] * 49
+    site.clock.forward(minutes=11)
+    refused(await site.post("register", registration(EVE, invite_code=code)), 403, "registration_refused")
+
+
+async def test_spellings_of_the_guests_address(open_site: OpenSite) -> None:
+    """An invitation is for an address, however its letters or its domain are written."""
+    site = await opened(open_site)
+    code = await plugin(site).invite("ada@xn--bcher-kva.example.com")
+    tokens(await site.post("register", registration("Ada@b\u00fccher.example.com", invite_code=code)), 201)
+
+
+async def test_an_invitation_that_cannot_be_mailed(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the mail cannot be put in, nobody is invited, and it counts for nothing."""
+    expected_logs.append("unavailable")
+    site = await opened(open_site, required=False, per_user=1)
+    verified = await site.verified()
+    bearer = {"Authorization": f"Bearer {verified['access_token']}"}
+
+    async def away(*arguments: object) -> bool:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.hydra.services.store.outbox, "add", away)
+        refused(await site.post("invites", {"email": EVE}, **bearer), 503, "store_unavailable")
+    assert await site.hydra._store.collection("invites.invitations").count_documents({}) == 0
+    assert (await site.post("invites", {"email": EVE}, **bearer)).code == 202
+    assert await site.box.letter(EVE, about="invited")

@@ -1,0 +1,70 @@
+"""What the fields of a record must be: told at the start, not at the first use."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hydracore.events import Event
+from hydracore.records import (
+    Collection,
+    EventListener,
+    HealthCheck,
+    Index,
+    MailTransport,
+    PasswordPolicy,
+    ProfileMember,
+    Route,
+)
+
+_COLLECTION = re.compile("[A-Za-z0-9_-]{1,64}")
+
+
+def flaws(record: Any) -> Iterator[str]:
+    """What is wrong with a record, in words."""
+    named = record.path if isinstance(record, Route) else record.name
+    if not isinstance(named, str) or not named:
+        yield f"its {'path' if isinstance(record, Route) else 'name'} is {named!r}, and no text"
+    for field in ("send", "hit", "authenticate", "listen", "close", "judge"):
+        function = getattr(record, field, None)
+        if hasattr(record, field) and not (field == "judge" and function is None):
+            yield from _called(field, function)
+    match record:
+        case PasswordPolicy(check=check) if check is not None:
+            yield from _called("check", check)
+            if inspect.iscoroutinefunction(check):
+                yield "its check is async def, and runs in a thread: write def, or name it judge"
+        case HealthCheck(check=check):
+            yield from _called("check", check)
+        case EventListener(of=of):
+            if not (isinstance(of, tuple) and all(isinstance(kind, type) and issubclass(kind, Event) for kind in of)):
+                yield f"its of is {of!r}, and no tuple of events' classes: write of=(events.LoggedIn,)"
+        case Collection(indexes=indexes):
+            if isinstance(named, str) and not _COLLECTION.fullmatch(named):
+                yield "its name has other characters than letters, digits, _ and -"
+            if not (_is_list(indexes) and all(isinstance(index, Index) and _is_index(index) for index in indexes)):
+                yield f"its indexes are {indexes!r}, and no list like [Index([('at', 1)])]"
+        case ProfileMember(schema=schema) if not isinstance(schema, Mapping):
+            yield f"its schema is {schema!r}, and no JSON Schema"
+        case MailTransport(over=over) if not (_is_list(over) and all(isinstance(name, str) for name in over)):
+            yield f"its over is {over!r}, and no list of transports' names"
+        case _:
+            pass
+
+
+def _called(field: str, function: Callable[..., Any] | None) -> Iterator[str]:
+    if not callable(function):
+        yield f"its {field} is {function!r}, which cannot be called"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _is_index(index: Index) -> bool:
+    keys = index.keys
+    return (
+        _is_list(keys)
+        and bool(keys)
+        and all(_is_list(key) and len(key) == 2 and isinstance(key[0], str) and isinstance(key[1], int) for key in keys)
+    )
