@@ -109,7 +109,10 @@ class AccessTokens:
         )
         if not _well_formed(claims):
             raise NotAuthenticated().because("the access token is none of ours: its claims")
-        if claims["exp"] <= self._now().timestamp():
+        now = self._now().timestamp()
+        if claims.get("nbf", now) > now:
+            raise NotAuthenticated().because("the access token is not good yet", user=claims["sub"])
+        if claims["exp"] <= now:
             raise NotAuthenticated().because("the access token has expired", user=claims["sub"], session=claims["sid"])
         return claims
 
@@ -120,6 +123,7 @@ def _well_formed(claims: Mapping[str, Any]) -> bool:
         and isinstance(claims["sid"], str)
         and isinstance(claims["evf"], bool)
         and type(claims["exp"]) is int
+        and type(claims.get("nbf", 0)) is int
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -21,11 +21,12 @@ from hydracore.errors import (
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    StoreUnavailable,
     Unavailable,
     UnsupportedMediaType,
 )
 from hydracore.flows.services import Services
-from hydracore.flows.session import authenticate
+from hydracore.flows.session import authenticate, log_out
 from hydracore.logs import logger
 from hydracore.models import CurrentUser, Grant, Refusal
 from hydracore.refusals import Refusals
@@ -148,7 +149,8 @@ class Endpoint(RequestHandler):
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self.set_header("Content-Security-Policy", "default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
         self.set_header("Referrer-Policy", "no-referrer")
         if self.web.services.settings.base_url.startswith("https://"):
             self.set_header("Strict-Transport-Security", "max-age=31536000")
@@ -262,6 +264,14 @@ class Endpoint(RequestHandler):
         if not self.web.services.settings.cookies.tokens_in_body:
             public = {key: value for key, value in public.items() if key not in ("access_token", "refresh_token")}
         self.reply(public, status)
+
+    async def leave_session(self) -> None:
+        """End the session that came along: whoever signs in anew has no use for it (ASVS 5.0, 7.2.4)."""
+        cookies, jar = self.web.cookies, self.request.cookies
+        refresh_tokens = [token for token in (cookies.refresh_token(jar),) if token]
+        access_token = bearer_token(self.request) or cookies.access_token(jar)
+        with suppress(StoreUnavailable):  # They are signed in: it runs out by itself.
+            await log_out(self.web.services, refresh_tokens, access_token, self.network)
 
     @always_public
     async def options(self, *args: str, **kwargs: str) -> None:

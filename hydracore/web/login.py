@@ -16,7 +16,9 @@ _MAX_PASSWORD = 128
 class Login(Endpoint):
     async def post(self) -> None:
         body = self.body("login")
-        self.sign_in(await log_in(self.web.services, body["email"], body["password"], self.network))
+        grant = await log_in(self.web.services, body["email"], body["password"], self.network)
+        await self.leave_session()
+        self.sign_in(grant)
 
 
 @public

@@ -18,4 +18,5 @@ class Register(Endpoint):
         if grant is None:
             self.reply({"message": "Look at your mail: it says how to go on."}, 202)
         else:
+            await self.leave_session()
             self.sign_in(grant, 201)
