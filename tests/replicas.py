@@ -25,8 +25,18 @@ class ReplicaSet:
         self._folder = folder
         self.ports = [free_port() for _ in range(3)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
         for port in self.ports:
             self.start(port)
+        for port in self.ports:  # One that does not listen yet would be refused as a member.
+            with MongoClient(port=port, directConnection=True, serverSelectionTimeoutMS=30_000) as client:
+                client.admin.command("ping")
         members = [{"_id": number, "host": f"127.0.0.1:{port}"} for number, port in enumerate(self.ports)]
         settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
         with MongoClient(port=self.ports[0], directConnection=True, serverSelectionTimeoutMS=20_000) as client:
