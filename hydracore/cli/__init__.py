@@ -3,6 +3,7 @@
 main.py    the command: serve, check-config
 data.py    users, sessions, keys, mail
 explain.py explain
+selftest.py selftest
 plugins.py plugins: list, new, check
 extended.py the commands that plugins bring
 output.py  how commands speak and fail

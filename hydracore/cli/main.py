@@ -13,6 +13,7 @@ from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
 from hydracore.cli.plugins import plugins
+from hydracore.cli.selftest import selftest
 from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.server import database_of, serve
@@ -64,6 +65,6 @@ def check_config(file: Path | None) -> None:
     click.echo(f"  plugins   {', '.join(loaded)}")
 
 
-for group in (data.users, data.sessions, data.keys, data.mail, plugins):
+for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest):
     main.add_command(group)
 main.add_command(explain)
