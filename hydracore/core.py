@@ -156,6 +156,7 @@ class HydraCore:
             await asyncio.to_thread(self._mongod.stop)
 
     async def _start_mongod(self) -> None:
+        server_secret(self.config, self._token)  # Before there is a database that it belongs to.
         # Started in this thread, which outlives it: its parent-death signal is the thread's.
         mongod = Mongod(self.config.data_dir, cache_mb=self.config.store.cache_mb)
         mongod.start()
@@ -164,7 +165,7 @@ class HydraCore:
 
     def _wire(self) -> None:
         config = self.config
-        secret = ServerSecret(server_secret(config, self._token))
+        secret = ServerSecret(server_secret(config, self._token), _secret_source(config))
         keys = Keys(
             self._store.keys,
             secret,
@@ -364,4 +365,10 @@ def server_secret(config: Config, token: Token) -> str:
         return config.secret
     if not config.embedded:
         return token(32)  # store.driver is memory: nothing outlives this process.
-    return kept_secret(config.data_dir / "secret", token)
+    return kept_secret(config.data_dir / "secret", token, data=config.data_dir / "db")
+
+
+def _secret_source(config: Config) -> str:
+    if config.secret:
+        return "the key secret, HYDRACORE_SECRET or HYDRACORE_SECRET_FILE"
+    return str(config.data_dir / "secret")

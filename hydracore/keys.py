@@ -162,8 +162,8 @@ class Keys:
             return load_der_private_key(self._secret.open("signing-key", key.sealed_private, key.kid), None)
         except CannotOpen as error:
             raise StartupError(
-                f"The server secret does not open the signing key {key.kid} in the database: it was made under "
-                "another secret. Give this server the secret that the database was first used with."
+                f"The server secret ({self._secret.source}) does not open the signing key {key.kid} in the database: "
+                "it was made under another secret. Give this server the secret that the database was first used with."
             ) from error
 
 

@@ -31,8 +31,10 @@ class ServerSecret:
     neither make a refresh token nor guess a code nor sign an access token.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, source: str = "secret") -> None:
         self._root = secret.encode()
+        self.source = source
+        """Where it comes from, for an operator."""
         self._keys: dict[str, bytes] = {}
 
     def _key(self, purpose: str) -> bytes:
@@ -66,8 +68,14 @@ def same(left: str, right: str) -> bool:
     return hmac.compare_digest(left.encode("utf-8", "replace"), right.encode("utf-8", "replace"))
 
 
-def kept_secret(file: Path, token: Token) -> str:
-    """The secret in ``file``, made there at the first start. Raises :class:`StartupError`."""
+def kept_secret(file: Path, token: Token, *, data: Path) -> str:
+    """The secret in ``file``, made there at the first start: before there is anything in ``data``. Raises
+    :class:`StartupError`."""
+    if not file.exists() and data.is_dir() and any(data.iterdir()):
+        raise StartupError(
+            f"The server secret in {file} is missing, and without it the database in {data} cannot be used. Restore "
+            f"it from a backup, or start anew: move {data} away."
+        )
     try:
         _write_once(file, token(32))
         secret = file.read_text("ascii").strip()

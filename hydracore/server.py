@@ -61,9 +61,9 @@ def serve(config: Config) -> int:
     mongod = Mongod(config.data_dir, cache_mb=config.store.cache_mb) if config.embedded else None
     try:
         if mongod is not None:
+            server_secret(config, token)  # Before there is a database that it belongs to.
             mongod.start()
             mongod.wait_ready()
-            server_secret(config, token)
         _announce(config, sockets)
         return _Supervisor(config, sockets, mongod).run()
     finally:

@@ -137,15 +137,22 @@ async def test_its_own_mongod(tmp_path: Path, mongod_uri: str, expected_logs: li
 
 
 async def test_a_damaged_secret(tmp_path: Path, mongod_uri: str) -> None:
-    """A secret file that is not whole stops the start with the remedy, and leaves no mongod."""
+    """A secret file that is not whole, or is gone from beside its database, stops the start with the remedy before there
+    is a mongod; no other secret takes its place."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "secret").write_text("short")
     hydra = HydraCore(load(environment={}, overrides={"data_dir": str(data)}))
     with pytest.raises(StartupError, match="not whole"):
         await hydra.__aenter__()
-    assert hydra._mongod
-    assert hydra._mongod.pid == 0
+    assert hydra._mongod is None
+    (data / "secret").unlink()
+    (data / "db").mkdir()
+    (data / "db" / "WiredTiger").write_text("")
+    with pytest.raises(StartupError, match="is missing.*backup"):
+        await hydra.__aenter__()
+    assert hydra._mongod is None
+    assert not (data / "secret").exists()
 
 
 async def test_memory_by_name(expected_logs: list[str]) -> None:
