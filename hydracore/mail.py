@@ -27,6 +27,8 @@ _LEASE_MARGIN = 30
 _FIRST_PAUSE = 5
 _LONGEST_PAUSE = 3600
 _LONGEST_ERROR = 500
+_LOOKS = 3
+_LOOK_AGAIN = 15
 
 Outcome = Callable[[], Awaitable[None]]
 
@@ -189,10 +191,16 @@ class MailWorker:
             return self._buried(intent, _words(error))
         except Exception as error:
             return self._deferred(intent, _words(error))
+        if sealed is None and intent.held and intent.attempts < _LOOKS:
+            return partial(self._look_again, intent)
         return partial(self._done, intent, sent=sealed is not None)
 
     async def _release(self, intent: MailIntent) -> None:
         await self._outbox.release(intent, self._now())
+
+    async def _look_again(self, intent: MailIntent) -> None:
+        """The write that it belongs to may not be done yet: this node's clock may be ahead of the writer's."""
+        await self._outbox.defer(intent, self._now() + timedelta(seconds=_LOOK_AGAIN), "")
 
     async def _done(self, intent: MailIntent, *, sent: bool) -> None:
         await self._outbox.done(intent)

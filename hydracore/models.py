@@ -102,7 +102,8 @@ class MailIntent:
     secret it is kept sealed, so that a second try sends the same bytes until ``sealed_until``.
     ``after_epoch`` is the account's epoch before the write that the message tells of. ``language`` is what the
     client that asked would like to read (the tags of its Accept-Language, the best first). ``kind`` is a
-    :data:`MailKind`, or ``<plugin>.<template>`` for a plugin's own, which is sealed from the start."""
+    :data:`MailKind`, or ``<plugin>.<template>`` for a plugin's own, which is sealed from the start. ``held`` says that
+    the write that it belongs to may not be done yet."""
 
     id: str
     kind: str
@@ -117,6 +118,7 @@ class MailIntent:
     due_at: datetime | None = None
     after_epoch: int = -1
     language: str = ""
+    held: bool = False
 
 
 @dataclass(frozen=True)

@@ -259,3 +259,45 @@ async def test_the_store_is_away_for_a_moment(
     await until(lambda: _empty(site))
     assert calls == 2
     assert len(site.box.letters) == 1
+
+
+async def test_a_clock_that_is_ahead(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node whose clock is an hour ahead looks for a write before it is done: the mail is not given up for that, and
+    what comes to nothing is, after three looks."""
+    site = await open_site()
+    ahead = await open_site(keep=True)
+    ahead.clock.forward(hours=1)
+    outbox_of = site.hydra.services.store.outbox
+    add = site.hydra.services.store.users.add
+
+    async def slow(user: Any) -> bool:
+        ahead.hydra._mail.wake()
+
+        async def looked_at() -> bool:
+            return any(intent.attempts for intent in await outbox_of.list(10))
+
+        await until(looked_at)
+        await asyncio.sleep(0.2)
+        return await add(user)
+
+    monkeypatch.setattr(site.hydra.services.store.users, "add", slow)
+    await site.register()
+    ahead.clock.forward(seconds=16)
+    ahead.hydra._mail.wake()
+    await until(lambda: _code_came(site, ahead))
+    await outbox_of.add(
+        MailIntent("lost", "verify_email", "nobody@example.com", site.clock(), due_at=site.clock(), held=True)
+    )
+    for _ in range(3):
+        ahead.hydra._mail.wake()
+        site.hydra._mail.wake()
+        await asyncio.sleep(0.3)
+        for each in (ahead, site):
+            each.clock.forward(hours=2)
+    await until(lambda: _empty(site))
+
+
+async def _code_came(*sites: Site) -> bool:
+    return any(letter["To"] == EMAIL for site in sites for letter in site.box.letters)

@@ -76,6 +76,7 @@ class Services:
             due_at=now + _HOLD,
             after_epoch=after_epoch,
             language=language,
+            held=True,
         )
         if not await self.store.outbox.add(intent):
             raise StoreUnavailable

@@ -51,7 +51,7 @@ class Outbox:
 
     async def hasten(self, intent: MailIntent, now: datetime) -> None:
         """Make due now what was put in for later."""
-        await self._intents.change({"_id": intent.id, **_FREE}, {"$set": {"due_at": now}})
+        await self._intents.change({"_id": intent.id, **_FREE}, {"$set": {"due_at": now, "held": False}})
 
     async def withdraw(self, intent: MailIntent) -> None:
         """Take back what nobody has leased yet."""
