@@ -75,7 +75,9 @@ async def test_headers(site: Site) -> None:
     for answer in (await site.ask("GET", "/health/live"), await site.post("login", {}), await site.ask("GET", "/x")):
         assert len(answer.headers["X-Request-Id"]) == 16
         assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["Content-Security-Policy"] == "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+        assert (
+            answer.headers["Content-Security-Policy"] == "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+        )
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert "Server" not in answer.headers
         assert "Etag" not in answer.headers
