@@ -40,7 +40,7 @@ class Connections(HTTPServer):
     ) -> None:
         self._settings = settings
         self._in_flight = in_flight
-        # In the order in which they began to wait for their request.
+        # In the order in which they were last heard of.
         self._streams: dict[IOStream, _Since] = {}
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES
         self._most = min(files, settings.max_connections or files)
@@ -88,6 +88,8 @@ class Connections(HTTPServer):
             count = read(buffer)
             if count and not since.begun:
                 since.begun = time()
+                if self._streams.pop(stream, None):  # It has waited for long enough.
+                    self._streams[stream] = since
             return count
 
         setattr(stream, "read_from_fd", noted)  # noqa: B010  # mypy takes no assignment to a method
