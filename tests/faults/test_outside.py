@@ -8,10 +8,10 @@ from contextlib import ExitStack, closing
 
 import pytest
 from figures import Bounds, Suffer, calm
-from plugins.valkeys import Valkey
 from post import Api, PostOffice
 from processes import LOGIN, Server, until
 from rig import Mongo, Nodes, Operator
+from valkeys import Valkey
 
 # -- the mail server -------------------------------------------------------------------------------
 
