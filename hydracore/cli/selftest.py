@@ -1,6 +1,5 @@
 """Checks of a deployment, from outside."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import click
 from hydracore.addresses import parse_address
 from hydracore.cli.output import NotStarted, says_why, show
 from hydracore.config import load
-from hydracore.selftest import CALLS, MAILING, Comparison, Prober, Unreachable, compare, made_up, worst
+from hydracore.selftest import CALLS, Comparison, Prober, Unreachable, compare, worst
 
 _EXIT = {"same": 0, "different": 1, "unclear": 3}
 
@@ -20,13 +19,28 @@ def selftest() -> None:
     """Checks of a running deployment."""
 
 
+def _named(context: click.Context, option: click.Parameter, value: str | None) -> list[str]:
+    names = [name.strip() for name in (value or "").split(",") if name.strip()]
+    if strange := [name for name in names if name not in CALLS]:
+        raise click.BadParameter(f"{', '.join(strange)}: the calls are {', '.join(CALLS)}.")
+    return list(dict.fromkeys(names))
+
+
 @selftest.command()
 @click.argument("url", required=False)
 @click.option("--known", required=True, metavar="EMAIL", help="An address that has an account.")
-@click.option("--unknown", metavar="EMAIL", help="One that has none; made up unless given.")
+@click.option("--unknown", metavar="EMAIL", help="One that has none; others are made up each time unless given.")
+@click.option(
+    "--calls", metavar="CALL,…", callback=_named, help=f"Of {', '.join(CALLS)}; those that mail none unless given."
+)
 @click.option("--mail", is_flag=True, help="Ask resend-verification and forgot-password too: they mail --known.")
 @click.option("--samples", type=click.IntRange(1, 100_000), default=60, show_default=True, help="Of each address.")
-@click.option("--tolerance-ms", type=click.FloatRange(min=0), default=0, help="A difference that nobody can use.")
+@click.option(
+    "--tolerance-ms",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="A difference that nobody can use; 2 % of the median or 1 ms, whichever is more, unless given.",
+)
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 @says_why
@@ -35,6 +49,7 @@ def enumeration(
     url: str | None,
     known: str,
     unknown: str | None,
+    calls: list[str],
     *,
     mail: bool,
     samples: int,
@@ -43,24 +58,32 @@ def enumeration(
 ) -> None:
     """Whether public calls tell who has an account.
 
-    URL is that of the auth API, https://id.example.com/auth; without one, the configuration's. Each call is asked for
-    both addresses in turn, with wrong passwords and codes: that counts as failed attempts, and where limits.* stop them
-    too few are left to judge. Ask from a network, or a node, whose limits are wide.
+    URL is that of the auth API, https://id.example.com/auth; without a path the configuration's prefix is added, and
+    without a URL it is the configuration's. Each call is asked for both addresses in turn, with wrong passwords and
+    codes.
 
-    Ends with 0 where all answers and times are the same, 1 where some differ, 3 where it cannot say.
+    That causes failed attempts for the known address, and uses up a code that it waits for; forgot-password and
+    resend-verification mail it. Where limits.* answer 429 too few are left to judge: ask from a network that they
+    leave alone, or a node whose limits are wide.
+
+    Ends with 0 where all answers and times are the same, 1 where some differ, 2 where there is something to put right
+    first, 3 where it cannot say.
     """
     config = load(file)
-    url = url or f"http://{config.server.host}:{config.server.port}{config.server.prefix}"
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
     try:
-        known = parse_address(known).email
-        unknown = parse_address(unknown or made_up(known)).email
-        prober = Prober(url)
+        asked = parse_address(known)
+        other = parse_address(unknown) if unknown else None
+        prober = Prober(url or f"http://{host}:{config.server.port}", config.server.prefix)
     except (ValueError, Unreachable) as error:
         raise NotStarted(str(error)) from error
-    calls = [*CALLS, *(MAILING if mail else ())]
-    click.echo(f"Asking {url} {samples} times for each address and each of {', '.join(calls)} …", err=True)
+    if other and other.key == asked.key:
+        raise NotStarted("--known and --unknown are the same address.")
+    calls = calls or [name for name, call in CALLS.items() if mail or not call.mails]
+    _say_beforehand(prober.url, asked.email, calls, samples)
     try:
-        found = [compare(prober, call, known, unknown, samples, tolerance_ms) for call in calls]
+        stranger = other.email if other else None
+        found = [compare(prober, call, asked.email, stranger, samples, tolerance_ms) for call in calls]
     except Unreachable as error:
         raise NotStarted(str(error)) from error
     finally:
@@ -71,17 +94,26 @@ def enumeration(
         show([_row(each) for each in found], as_json=False)
         for each in found:
             if each.reason:
-                click.echo(f"{each.call}: {json.dumps(each.reason)[1:-1]}")
+                click.echo(f"{each.call}: {each.reason}.")
     sys.exit(_EXIT[worst(found)])
 
 
+def _say_beforehand(url: str, known: str, calls: list[str], samples: int) -> None:
+    click.echo(f"Asking {url} {samples} times for each address and each of {', '.join(calls)} …", err=True)
+    if any(not CALLS[call].mails for call in calls):
+        click.echo(f"This causes failed attempts for {known}, and uses up a code that it waits for.", err=True)
+    if mailing := [call for call in calls if CALLS[call].mails]:
+        click.echo(f"{' and '.join(mailing)} will mail {known}, as often as limits.* allow.", err=True)
+
+
 def _row(found: Comparison) -> dict[str, object]:
+    timed = found.known_ms > 0
     return {
         "call": found.call,
         "verdict": found.verdict,
         "samples": found.samples,
-        "known": f"{found.known_ms:.2f} ms",
-        "unknown": f"{found.unknown_ms:.2f} ms",
-        "difference": f"{found.low:+.2f} to {found.high:+.2f} ms",
-        "p": f"{found.p:.3f}",
+        "known": f"{found.known_ms:.2f} ms" if timed else "-",
+        "unknown": f"{found.unknown_ms:.2f} ms" if timed else "-",
+        "difference": f"{found.low:+.2f} to {found.high:+.2f} ms" if timed else "-",
+        "p": f"{found.p:.3f}" if timed else "-",
     }

@@ -1,10 +1,12 @@
 """``hydracore selftest``, against servers that tell and servers that do not."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,6 +49,23 @@ def test_ours_tells_nothing(start: StartServer, run: Run, profile: str) -> None:
     assert {each["verdict"] for each in found.values()} == {"same"}, out
     assert code == 0
     assert "Asking http://127.0.0.1" in said
+    assert f"failed attempts for {KNOWN}" in said
+    assert f"will mail {KNOWN}" in said
+
+
+def test_without_a_url(start: StartServer, run: Run) -> None:
+    """The configuration's own address is asked; a URL without a path gets its prefix; the named calls alone are."""
+    server = start()
+    server.register(KNOWN)
+    few = ("--known", KNOWN, "--samples", "20", "--tolerance-ms", "30", "--json", "--calls")
+    code, out, said = run(*few, "verify-email,login", HYDRACORE_SERVER__PORT=str(server.port))
+    assert [each["call"] for each in json.loads(out)] == ["verify-email", "login"]
+    assert code == 0, out
+    assert f"Asking http://127.0.0.1:{server.port}/auth 20 times" in said
+    assert "will mail" not in said
+    assert run(f"http://127.0.0.1:{server.port}/", *few, "token")[0] == 0
+    code, _, said = run(*few, "login,logout")
+    assert (code, "logout: the calls are login, token" in said) == (2, True)
 
 
 def test_limits_make_it_unclear(start: StartServer, run: Run) -> None:
@@ -62,23 +81,43 @@ class Telling(BaseHTTPRequestHandler):
     """A server that tells, as its path says."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    timeout = 60
+    asked: Counter[str]
+    unknown: set[str]
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        basic = self.headers.get("Authorization", "").partition(" ")[2]
-        is_known = KNOWN in body or KNOWN in b64decode(basic).decode()
-        way = self.path.split("/")[1]
+        basic = b64decode(self.headers.get("Authorization", "").partition(" ")[2]).decode()
+        is_known = KNOWN in body or KNOWN in basic
+        way, call = self.path.split("/")[1:]
+        self.asked[way] += 1
+        if call == "login" and not is_known:
+            self.unknown.add(json.loads(body)["email"])
         if way == "slow" and is_known:
             time.sleep(0.03)
-        self.send_response(403 if way == "status" and is_known else 401)
+        expected = 400 if call == "verify-email" else 401
+        always = {"moved": 301, "broken": 500, "pages": 200, "busy": 429, "instant": 429}
+        status = always.get(way, expected)
+        if way == "brief" and self.asked[way] == 9:
+            status = 429
+        self.send_response({"status": 403, "missing": 404}.get(way, status) if is_known else status)
         if way == "header" and is_known:
             self.send_header("X-Known", "yes\x9b31m")
         if way == "cookie":
             self.send_header("Set-Cookie", f"visit={time.time_ns()}; Path={'/a' if is_known else '/'}")
-        text = b"wrong password" if way == "body" and is_known else b"wrong"
+        if way == "proxied":
+            self.send_header("X-Trace", str(self.asked[way]))
+            self.send_header("Set-Cookie", f"visit={time.time_ns()}; Path=/")
+        if status == 429:
+            self.send_header("Retry-After", {"busy": "6", "instant": "0"}.get(way, "1"))
+        text = b"wrong password\x1b[31m" if way == "body" and is_known else b"wrong"
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+        if way == "closing" and self.asked[way] % 5 == 0:
+            self.close_connection = True  # Without saying so, as a server does that has idled long enough.
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -86,6 +125,7 @@ class Telling(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def telling() -> Iterator[str]:
+    Telling.asked, Telling.unknown = Counter(), set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Telling)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -98,10 +138,11 @@ def telling() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("way", "said"),
     [
-        ("status", "403"),
-        ("body", "wrong password"),
-        ("header", "x-known"),
-        ("cookie", "Path=/"),
+        ("status", "status for the known: 403 (25 of 25)"),
+        ("missing", "status for the known: 404 (25 of 25)"),
+        ("body", "wrong password\\\\x1b[31m"),
+        ("header", "header x-known for the known: yes\\x9b31m (25 of 25)"),
+        ("cookie", "header set-cookie for the unknown: visit=...; Path=/ (25 of 25)"),
         ("slow", "their times differ"),
     ],
 )
@@ -110,18 +151,65 @@ def test_what_tells_is_found(telling: str, run: Run, way: str, said: str) -> Non
     code, out, _ = run(f"{telling}/{way}", "--known", KNOWN, "--samples", "25")
     assert code == 1, out
     assert said in out
-    assert "\x9b" not in out
+    assert not {"\x9b", "\x1b"} & set(out)
+    code, out, _ = run(f"{telling}/{way}", "--known", KNOWN, "--samples", "25", "--json")
+    assert {each["verdict"] for each in json.loads(out)} == {"different"}
+    assert not {"\x9b", "\x1b"} & set(out)
+
+
+@pytest.mark.parametrize("way", ["proxied", "closing", "brief"])
+def test_what_does_not_tell(telling: str, run: Run, way: str) -> None:
+    """A proxy's number, a fresh cookie, a connection that ends, a limit of a moment: none is a difference."""
+    code, out, _ = run(f"{telling}/{way}", "--known", KNOWN, "--samples", "25", "--tolerance-ms", "30")
+    assert code == 0, out
+
+
+def test_addresses_are_made_up(telling: str, run: Run) -> None:
+    """Another unknown address is asked each time, unless one is given."""
+    alone = ("--known", KNOWN, "--samples", "20", "--tolerance-ms", "30", "--calls", "login")
+    assert run(f"{telling}/none", *alone)[0] == 0
+    assert len(Telling.unknown) > 15
+    Telling.unknown.clear()
+    assert run(f"{telling}/none", *alone, "--unknown", "eve@example.com")[0] == 0
+    assert Telling.unknown == {"eve@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("busy", "0 of 25 were judged: limits"),
+        ("instant", "0 of 25 were judged: limits"),
+        ("broken", "both are answered 500, where this API says 401"),
+        ("pages", "both are answered 200, where this API says 401"),
+    ],
+)
+def test_what_says_nothing(telling: str, run: Run, way: str, said: str) -> None:
+    """A long limit, one that never ends, an outage, someone else's pages: unclear, with the reason, and soon over."""
+    code, out, _ = run(f"{telling}/{way}", "--known", KNOWN, "--samples", "25", "--calls", "login")
+    assert code == 3, out
+    assert said in out
+    assert Telling.asked[way] <= {"busy": 2, "instant": 130}.get(way, 60)
 
 
 def test_what_is_none(run: Run, telling: str) -> None:
     """A wrong address, a wrong URL, a server that is not there: one sentence, and exit code 2."""
     assert run(telling, "--known", "ada")[0] == 2
-    assert run("ftp://x", "--known", KNOWN)[2].startswith("hydracore: ftp://x is no address of a server")
-    code, _, said = run("http://127.0.0.1:9", "--known", KNOWN)
-    assert (code, "does not answer" in said) == (2, True)
+    assert run(telling, "--known", KNOWN, "--unknown", "ADA@example.com")[2] == (
+        "hydracore: --known and --unknown are the same address.\n"
+    )
+    for wrong in ("ftp://x", "http://", "http://x:port", "http://[", "http://x/é", "http://ada:word@x", "x"):
+        code, _, said = run(wrong, "--known", KNOWN)
+        assert (code, "is no address of a server" in said) == (2, True), said
+    with socket.socket() as bound:  # Nobody listens on what is bound.
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        code, _, said = run(url, "--known", KNOWN)
+        assert (code, "does not answer: ConnectionRefusedError." in said) == (2, True)
 
 
-def test_a_wrong_prefix(start: StartServer, run: Run) -> None:
-    """Where the calls are not, it says so."""
+def test_a_wrong_prefix(start: StartServer, run: Run, telling: str) -> None:
+    """Where the calls are not, or only a way to them, it says so."""
     code, _, said = run(f"http://127.0.0.1:{start().port}/other", "--known", KNOWN)
     assert (code, "There is no call login" in said) == (2, True)
+    code, _, said = run(f"{telling}/moved", "--known", KNOWN)
+    assert (code, "which answers 301: are scheme and prefix right?" in said) == (2, True)

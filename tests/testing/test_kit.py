@@ -278,8 +278,8 @@ def test_events_by_number(hydracore_server: Any) -> None:
     client.login(EMAIL)
     sessions = {server.wait_event(events.LoggedIn, nth=number).session_id for number in (1, 2)}
     assert len(sessions) == 2
-    with pytest.raises(AssertionError, match=r"no LoggedOut, the 1\. of them; there were \["):
-        server.wait_event(events.LoggedOut, timeout=0)
+    with pytest.raises(AssertionError, match=r"no PasswordReset, the 1\. of them; there were \["):
+        server.wait_event(events.PasswordReset, timeout=0)
 
 
 def test_two_at_once(hydracore_server: Any) -> None:
