@@ -1,7 +1,8 @@
 """Calling plugins: each call with its deadline, its time measured, its failure put down to the plugin's name."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -14,8 +15,9 @@ log = logger("hydracore.plugins")
 
 T = TypeVar("T")
 
-# One that will not be cancelled is left to itself; this many may be.
+# One that will not be cancelled is left to itself; this many of each plugin may be.
 _MOST_LEFT = 1000
+_FULL = "too many calls of the plugin never ended"
 
 
 @dataclass
@@ -33,6 +35,12 @@ class Spent:
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
 
+    def join(self, other: "Spent") -> None:
+        self.calls += other.calls
+        self.failures += other.failures
+        self.seconds += other.seconds
+        self.longest = max(self.longest, other.longest)
+
 
 class Calls:
     """Calls into plugins. ``timeout`` is what each may take, in seconds; ``outages`` are the database's errors, which
@@ -42,7 +50,7 @@ class Calls:
         self.timeout = timeout
         self._outages = outages
         self.spent: dict[tuple[str, str], Spent] = {}
-        self._left: set[asyncio.Future[Any]] = set()
+        self._left: defaultdict[str, set[asyncio.Future[Any]]] = defaultdict(set)
 
     async def call(
         self,
@@ -57,7 +65,7 @@ class Calls:
         :class:`Unavailable`, any other failure ``otherwise``, and the log names the plugin."""
         failed, started = True, perf_counter()
         try:
-            result = await self._in_time(work, self.timeout)
+            result = await self._in_time(plugin, work, self.timeout)
             failed = False
         except passing:
             failed = False
@@ -73,6 +81,8 @@ class Calls:
         except _Late as error:
             log.error("plugin is late", plugin=plugin, hook=hook, seconds=self.timeout)  # noqa: TRY400  # a trace says nothing
             raise Unavailable().because("the plugin is late", plugin=plugin, hook=hook) from error
+        except _Full as error:
+            raise Unavailable().because(_FULL, plugin=plugin, hook=hook) from error
         except self._outages as error:
             log.warning("plugin has no database", plugin=plugin, hook=hook, cause=type(error).__name__)
             raise StoreUnavailable().because(plugin=plugin, hook=hook) from error
@@ -88,15 +98,26 @@ class Calls:
         """Start ``work`` beside the caller, with the deadline of :meth:`call` and nobody to tell but the log."""
         loop, started = asyncio.get_running_loop(), perf_counter()
         task = loop.create_task(_guarded(work))
-        late = loop.call_later(self.timeout, task.cancel)
+        overdue = False
+
+        def give_up() -> None:
+            # Told here, not when it ends: one that catches its cancellation may end well, or never.
+            nonlocal overdue
+            if not task.done():
+                overdue = True
+                self.note(plugin, hook, perf_counter() - started, failed=True)
+                log.error("plugin is late", plugin=plugin, hook=hook, seconds=self.timeout)
+                task.cancel()
+
+        late = loop.call_later(self.timeout, give_up)
 
         def ended(task: "asyncio.Task[None]") -> None:
             late.cancel()
-            error = None if task.cancelled() else task.exception()
-            self.note(plugin, hook, perf_counter() - started, failed=task.cancelled() or error is not None)
-            if task.cancelled():
-                log.error("plugin is late", plugin=plugin, hook=hook, seconds=self.timeout)
-            elif isinstance(error, self._outages):
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if overdue:
+                return  # It has been told of; its error is seen now, or asyncio would complain.
+            self.note(plugin, hook, perf_counter() - started, failed=error is not None)
+            if isinstance(error, self._outages):
                 log.warning("plugin has no database", plugin=plugin, hook=hook, cause=type(error).__name__)
             elif error is not None:
                 self._blame(plugin, hook, error)
@@ -108,16 +129,19 @@ class Calls:
         self, plugin: str, hook: str, function: Callable[..., Awaitable[T]], timeout: float | None = None
     ) -> Callable[..., Awaitable[T]]:
         """``function`` with its time put down to the plugin; with ``timeout`` it is left alone after so many seconds,
-        whatever it does about being cancelled. Raises ``TimeoutError``, and what it raises."""
+        whatever it does about being cancelled. Raises ``TimeoutError``, :class:`Unavailable` where too many calls
+        of the plugin never ended, and what it raises."""
 
         async def called(*arguments: Any) -> T:
             failed, started = True, perf_counter()
             try:
                 work = partial(function, *arguments)
-                result = await (_guarded(work) if timeout is None else self._in_time(work, timeout))
+                result = await (_guarded(work) if timeout is None else self._in_time(plugin, work, timeout))
                 failed = False
             except _Late as error:
                 raise TimeoutError(f"no answer within {timeout} s") from error
+            except _Full as error:
+                raise Unavailable().because(_FULL, plugin=plugin, hook=hook) from error
             finally:
                 self.note(plugin, hook, perf_counter() - started, failed=failed)
             return result
@@ -130,30 +154,41 @@ class Calls:
             spent = self.spent[plugin, hook] = Spent()
         spent.add(seconds, failed=failed)
 
-    async def _in_time(self, work: Callable[[], Awaitable[T]], timeout: float) -> T:
+    def by_plugin(self) -> Mapping[str, Spent]:
+        """What the calls into each plugin have cost, all hooks together; not what it took to start."""
+        together: dict[str, Spent] = {}
+        for (plugin, hook), spent in self.spent.items():
+            if hook != "start":
+                together.setdefault(plugin, Spent()).join(spent)
+        return together
+
+    async def _in_time(self, plugin: str, work: Callable[[], Awaitable[T]], timeout: float) -> T:
         """As a task of its own: one that refuses to be cancelled must not hold up its caller."""
-        if len(self._left) >= _MOST_LEFT:
-            raise Unavailable().because("too many calls into plugins never ended")
+        if len(self._left[plugin]) >= _MOST_LEFT:
+            raise _Full
         task = asyncio.get_running_loop().create_task(_guarded(work))
         try:
             done, _ = await asyncio.wait({task}, timeout=timeout)
         except asyncio.CancelledError:
-            self._leave(task)
+            self._leave(plugin, task)
             raise
         if not done:
-            self._leave(task)
+            self._leave(plugin, task)
             raise _Late
         if task.cancelled() or isinstance(task.exception(), GeneratorExit):
             raise RuntimeError("ended itself")
         return task.result()
 
-    def _leave(self, task: "asyncio.Future[Any]") -> None:
+    def _leave(self, plugin: str, task: "asyncio.Future[Any]") -> None:
         task.cancel()
-        self._left.add(task)
-        task.add_done_callback(self._forget)
+        left = self._left[plugin]
+        left.add(task)
+        if len(left) == _MOST_LEFT:
+            log.error("plugin is asked no more until calls of it end", plugin=plugin, calls=len(left))
+        task.add_done_callback(partial(self._forget, plugin))
 
-    def _forget(self, task: "asyncio.Future[Any]") -> None:
-        self._left.discard(task)
+    def _forget(self, plugin: str, task: "asyncio.Future[Any]") -> None:
+        self._left[plugin].discard(task)
         if not task.cancelled():
             task.exception()  # Seen: asyncio would complain otherwise.
 
@@ -164,6 +199,10 @@ class Calls:
 
 class _Late(Exception):
     """The deadline has passed."""
+
+
+class _Full(Exception):
+    """Too many calls of that plugin never ended for another one."""
 
 
 async def _guarded(work: Callable[[], Awaitable[T]]) -> T:

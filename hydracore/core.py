@@ -37,6 +37,7 @@ from hydracore.registry import Registry
 from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
+from hydracore.threads import Threads
 from hydracore.tokens import AccessTokens, RefreshTokens
 from hydracore.validation import own_schemas
 from hydracore.web import routes
@@ -48,6 +49,8 @@ log = logger("hydracore")
 
 _TEND_EVERY = 1.0
 _MONGOD_START = 15.0
+_THREADS = 2
+_MOST_WAITING = 64
 # At the end, what clients have sent by then is answered too.
 _ON_ITS_WAY = 0.1
 
@@ -116,6 +119,8 @@ class HydraCore:
     # -- life ----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        # Not the loop's own, which plugins may keep for ever.
+        self._threads = Threads("core", _THREADS, _MOST_WAITING)
         try:
             if self.config.embedded and not self._uri:
                 await self._start_mongod()
@@ -153,7 +158,8 @@ class HydraCore:
     async def _close(self) -> None:
         await self._store.close()
         if self._mongod is not None:
-            await asyncio.to_thread(self._mongod.stop)
+            await self._threads.run(self._mongod.stop)
+        self._threads.close()
 
     async def _start_mongod(self) -> None:
         server_secret(self.config, self._token)  # Before there is a database that it belongs to.
@@ -161,7 +167,7 @@ class HydraCore:
         mongod = Mongod(self.config.data_dir, cache_mb=self.config.store.cache_mb)
         mongod.start()
         self._mongod, self._uri = mongod, mongod.uri
-        await asyncio.to_thread(mongod.wait_ready, _MONGOD_START)
+        await self._threads.run(partial(mongod.wait_ready, _MONGOD_START))
 
     def _wire(self) -> None:
         config = self.config
@@ -169,6 +175,7 @@ class HydraCore:
         keys = Keys(
             self._store.keys,
             secret,
+            self._threads,
             algorithm=config.tokens.algorithm,
             access_ttl=config.tokens.access_ttl,
             lead=config.tokens.key_lead,
@@ -199,6 +206,7 @@ class HydraCore:
         self._mail = MailWorker(
             self._store.outbox,
             self.registry.transport,
+            self.registry.owner_of(self.registry.transport),
             partial(prepare, self.services),
             secret,
             self.registry.announce,
@@ -263,7 +271,12 @@ class HydraCore:
     async def _tell_load(self) -> None:
         while every := self.config.log.load_every:
             await asyncio.sleep(every)
-            log.info("load", pid=os.getpid(), **asdict(self.load()))
+            log.info("load", pid=os.getpid(), **asdict(self.load()), plugins=self._plugins_cost())
+
+    def _plugins_cost(self) -> dict[str, dict[str, float]]:
+        """By plugin, since the start of this process; those that were called."""
+        spent = self.registry.calls.by_plugin()
+        return {name: {what: round(number, 4) for what, number in asdict(cost).items()} for name, cost in spent.items()}
 
     # -- use -----------------------------------------------------------------------------------
 

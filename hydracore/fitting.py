@@ -15,8 +15,11 @@ from hydracore.config import Config, check_section
 from hydracore.discovery import Installed
 from hydracore.errors import ConfigError, PluginError, StartupError
 from hydracore.hookspecs import API_VERSION
+from hydracore.logs import logger
 from hydracore.records import Command, Context, Count, Identity, MailTransport, ProfileMember, Route
 from hydracore.validation import compiled, storable
+
+log = logger("hydracore.plugins")
 
 Factory = Callable[[Context], object]
 Record = TypeVar("Record")
@@ -48,10 +51,18 @@ def make(name: str, factory: Factory | Installed, context: Context) -> object:
         raise PluginError(name, str(error)) from error
     except ImportError as error:
         raise PluginError(name, f"The plugin {name} cannot be imported: {error}.{_extra(name, factory)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        _tell_interrupted(name)
+        raise
+    except BaseException as error:
         raise PluginError(
             name, f"The plugin {name} cannot be made{place(error)}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _tell_interrupted(name: str) -> None:
+    """Somebody's Ctrl-C ends the start; so does a plugin that raises its like, and the two cannot be told apart."""
+    log.error(f"the start was interrupted while the plugin {name} was loading", plugin=name)
 
 
 def _check_takes_one(name: str, factory: Callable[..., object]) -> None:
@@ -156,7 +167,10 @@ def registered(owner: str, hook: str, function: Callable[[], Any]) -> list[Any]:
         return list(function())
     except StartupError as error:
         raise PluginError(owner, str(error)) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        _tell_interrupted(owner)
+        raise
+    except BaseException as error:
         raise PluginError(
             owner,
             f"The plugin {owner} failed in {hook}, which returns a list{place(error)}: {type(error).__name__}: {error}",

@@ -243,14 +243,14 @@ def hydracore_register_health_checks() -> Sequence[HealthCheck]:  # type: ignore
 
         class Example:
             def __init__(self, context):
-                self.folder = context.data_dir
+                self.folder, self.in_thread = context.data_dir, context.in_thread
 
             @hookimpl
             def hydracore_register_health_checks(self):
                 return [HealthCheck("example", self.check)]
 
             async def check(self):
-                there = await asyncio.to_thread(self.folder.is_dir)
+                there = await self.in_thread(self.folder.is_dir)
                 return "" if there else f"{self.folder} is not there"
     """
 

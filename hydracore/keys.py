@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from hydracore.chance import Now
 from hydracore.errors import KeysUnavailable, StartupError
 from hydracore.models import KeyState, SigningKey
 from hydracore.secret import CannotOpen, ServerSecret
+from hydracore.threads import Threads
 
 _CLOCK_SKEW = timedelta(minutes=2)
 _RELOAD_PAUSE = timedelta(seconds=1)
@@ -50,11 +52,20 @@ class Keys:
     """The key ring of one node."""
 
     def __init__(
-        self, store: KeyStore, secret: ServerSecret, *, algorithm: str, access_ttl: int, lead: int, now: Now
+        self,
+        store: KeyStore,
+        secret: ServerSecret,
+        threads: Threads,
+        *,
+        algorithm: str,
+        access_ttl: int,
+        lead: int,
+        now: Now,
     ) -> None:
         self._algorithm = algorithm
         self._store = store
         self._secret = secret
+        self._threads = threads
         self._access_ttl = timedelta(seconds=access_ttl)
         self._lead = timedelta(seconds=lead)
         self._now = now
@@ -103,7 +114,7 @@ class Keys:
         # The number that follows what this node has seen: of all that saw the same, one adds it.
         sequence = self._ring[-1].sequence + 1 if self._ring else 1
         lead = self._lead if self._ring else timedelta()
-        await self._store.add(await asyncio.to_thread(self._make, sequence, lead))
+        await self._store.add(await self._threads.run(partial(self._make, sequence, lead)))
         await self.load()
         return next(key for key in self._ring if key.sequence == sequence)
 
@@ -131,7 +142,7 @@ class Keys:
             ring = await self._store.all()
         for key in ring:
             if key.kid not in self._private:
-                self._private[key.kid] = await asyncio.to_thread(self._open, key)
+                self._private[key.kid] = await self._threads.run(partial(self._open, key))
                 self._public[key.kid] = (key.algorithm, self._private[key.kid].public_key())
         self._ring = tuple(ring)
         self._loaded_at = now

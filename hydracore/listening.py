@@ -1,7 +1,7 @@
 """Telling plugins what happened: at once beside the request, or in order and in batches behind it."""
 
 import asyncio
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from hydracore.records import EventListener
 
 log = logger("hydracore.plugins")
 
+# Of each plugin: another's listeners hear what there is all the same.
 _MOST_TOLD = 10_000
 _MOST_WAITING = 10_000
 _BATCH = 100
@@ -31,8 +32,8 @@ class Listening:
         self._pumps = pumps
         self._now = now
         self._token = token
-        self._background: set[asyncio.Task[None]] = set()
-        self._dropped = 0
+        self._background: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
+        self._dropped: Counter[str] = Counter()
 
     def announce(self, event: Event, listening: Sequence[Any]) -> None:
         """Tell the implementations of ``hydracore_on_event``, and the registered listeners; returns at once."""
@@ -42,22 +43,25 @@ class Listening:
         for pump in self._pumps:
             pump.offer(event)
         for implementation in listening:
-            if len(self._background) >= _MOST_TOLD:
-                self._drop()
-                return
+            plugin = implementation.plugin_name
+            told = self._background[plugin]
+            if len(told) >= _MOST_TOLD:
+                self._drop(plugin)
+                continue
             work = partial(implementation.function, *([event] if implementation.argnames else []))
-            task = self._calls.begin(implementation.plugin_name, "hydracore_on_event", work)
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            task = self._calls.begin(plugin, "hydracore_on_event", work)
+            told.add(task)
+            task.add_done_callback(told.discard)
 
-    def _drop(self) -> None:
-        if self._dropped % _MOST_TOLD == 0:  # Not a line for each: there may be many.
-            log.warning("listeners are too slow, events are dropped", dropped=self._dropped + 1)
-        self._dropped += 1
+    def _drop(self, plugin: str) -> None:
+        if self._dropped[plugin] % _MOST_TOLD == 0:  # Not a line for each: there may be many.
+            log.warning("plugin is too slow, events are dropped", plugin=plugin, dropped=self._dropped[plugin] + 1)
+        self._dropped[plugin] += 1
 
     async def settle(self) -> None:
-        if self._background:  # Each has its deadline; one that will not be cancelled is not waited for.
-            await asyncio.wait(self._background, timeout=self._calls.timeout + 1)
+        told: set[asyncio.Task[None]] = set().union(*self._background.values())
+        if told:  # Each has its deadline; one that will not be cancelled is not waited for.
+            await asyncio.wait(told, timeout=self._calls.timeout + 1)
         for pump in self._pumps:
             await pump.settle()
 

@@ -1,8 +1,10 @@
 """The plugins that one HydraCore runs: made in order, and known to pluggy."""
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +25,7 @@ from hydracore.records import Context
 log = logger("hydracore.plugins")
 
 _SLOW_START = 1.0
+_STILL_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,15 @@ class Loaded(Mapping[str, Owned]):
             section = config.plugins.sections.get(name, {})
             own = check_section(name, section, source.schema()) if source else dict(section)
             started = perf_counter()
-            plugin = make(name, extra.get(name) or known[name], context(name, own))
+            with told_while_slow(name):
+                plugin = make(name, extra.get(name) or known[name], context(name, own))
             if (seconds := perf_counter() - started) > _SLOW_START:
                 log.warning("plugin is slow to start", plugin=name, seconds=round(seconds, 1))
             calls.note(name, "start", seconds, failed=False)
             self._plugins[name] = Owned(plugin, source)
+        self._places: dict[Path, str] = {
+            place: name for name, owned in reversed(self._plugins.items()) for place in _places(owned)
+        }
         for name, owned in reversed(self._plugins.items()):
             self.register(name, owned.plugin)  # Pluggy asks the last one first.
 
@@ -119,15 +126,42 @@ class Loaded(Mapping[str, Owned]):
 
     def blame(self, frame: FrameType | None) -> str:
         """The plugin whose code runs in a stack, the innermost one; "" for none."""
-        files = {
-            Path(module.__file__): name
-            for name, owned in self.items()
-            if (module := sys.modules.get(type(owned.plugin).__module__)) is not None and module.__file__
-        }
         while frame is not None:
             here = Path(frame.f_code.co_filename)
-            for file, name in files.items():
-                if here == file or (file.name == "__init__.py" and file.parent in here.parents):
-                    return name
+            for place in (here, *here.parents):
+                if place in self._places:
+                    return self._places[place]
             frame = frame.f_back
         return ""
+
+
+def _places(owned: Owned) -> Iterator[Path]:
+    """Where a plugin's code is: the file of its class, and the folder of its package, unless it is a host's."""
+    file = getattr(sys.modules.get(type(owned.plugin).__module__), "__file__", None)
+    if file:
+        yield Path(file)
+        if Path(file).name == "__init__.py":
+            yield Path(file).parent
+    if owned.source is not None and owned.source.folder is not None:
+        yield owned.source.folder
+
+
+@contextmanager
+def told_while_slow(name: str) -> Iterator[None]:
+    """A block in which the log says, after a second and then every ten, that the plugin is still loading: one that
+    never comes back would otherwise be a start that says nothing."""
+    over, started = threading.Event(), perf_counter()
+
+    def tell() -> None:
+        pause = _SLOW_START
+        while not over.wait(pause):
+            log.warning("plugin is still loading", plugin=name, seconds=round(perf_counter() - started))
+            pause = _STILL_EVERY
+
+    teller = threading.Thread(target=tell, name="hydracore-loading", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()  # The server forks next, which wants no threads.

@@ -1,14 +1,14 @@
 """Mail: the worker that empties the outbox."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from functools import partial
 from random import SystemRandom
-from typing import Protocol
+from typing import Any, Protocol
 
 from hydracore.chance import Now, Token
 from hydracore.errors import MailRefused, StoreUnavailable
@@ -63,13 +63,14 @@ class MailWorker:
 
     At least once: a message is sent twice only if this process dies between the transport's yes and the store's, or
     the store is away for longer than the lease lasts. What is prepared is sealed in the store first, so that each try
-    sends the same bytes under the same key.
+    sends the same bytes under the same key. ``owner`` is the plugin that registered the transport.
     """
 
     def __init__(
         self,
         outbox: OutboxStore,
         transport: MailTransport,
+        owner: str,
         prepare: Prepare,
         secret: ServerSecret,
         announce: Callable[[Event], None],
@@ -81,6 +82,7 @@ class MailWorker:
     ) -> None:
         self._outbox = outbox
         self._transport = transport
+        self._named = {"transport": transport.name, "plugin": owner}
         self._prepare = prepare
         self._secret = secret
         self._announce = announce
@@ -180,17 +182,20 @@ class MailWorker:
 
     async def _try(self, intent: MailIntent) -> Outcome:
         """What is to become of the intent."""
+        at_work: Mapping[str, str] = {}  # What fails before is not the transport's doing.
         try:
             async with asyncio.timeout(self._timeout):
                 sealed = await self._sealed(intent)
                 if sealed is not None:
-                    await self._transport.send(*self._open(sealed))
+                    opened = self._open(sealed)
+                    at_work = self._named
+                    await self._transport.send(*opened)
         except StoreUnavailable:
             raise
         except MailRefused as error:
-            return self._buried(intent, _words(error))
+            return self._buried(intent, error, at_work)
         except Exception as error:
-            return self._deferred(intent, _words(error))
+            return self._deferred(intent, error, at_work)
         if sealed is None and intent.held and intent.attempts < _LOOKS:
             return partial(self._look_again, intent)
         return partial(self._done, intent, sent=sealed is not None)
@@ -227,11 +232,12 @@ class MailWorker:
             raise MailRefused("sealed under another server secret") from error
         return read_letter(raw), f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
 
-    def _deferred(self, intent: MailIntent, error: str) -> Outcome:
+    def _deferred(self, intent: MailIntent, failure: Exception, at_work: Mapping[str, str]) -> Outcome:
         if intent.attempts >= self._max_attempts:
-            return self._buried(intent, error)
+            return self._buried(intent, failure, at_work)
+        error = _words(failure)
         pause = min(_FIRST_PAUSE * 2 ** (intent.attempts - 1), _LONGEST_PAUSE) * self._jitter(0.5, 1)
-        log.warning("mail deferred", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
+        log.warning("mail deferred", **_told(intent, failure, at_work))
 
         async def defer() -> None:
             await self._outbox.defer(intent, self._now() + timedelta(seconds=pause), error)
@@ -239,8 +245,9 @@ class MailWorker:
 
         return defer
 
-    def _buried(self, intent: MailIntent, error: str) -> Outcome:
-        log.error("mail given up", intent=intent.id, kind=intent.kind, attempts=intent.attempts, error=error)
+    def _buried(self, intent: MailIntent, failure: Exception, at_work: Mapping[str, str]) -> Outcome:
+        error = _words(failure)
+        log.error("mail given up", **_told(intent, failure, at_work))
 
         async def bury() -> None:
             # A plugin's own cannot be written anew when it is revived.
@@ -248,6 +255,12 @@ class MailWorker:
             self._announce(MailDead(kind=intent.kind, intent_id=intent.id, error=error))
 
         return bury
+
+
+def _told(intent: MailIntent, failure: Exception, at_work: Mapping[str, str]) -> dict[str, Any]:
+    """A line's members: which mail, who failed, and how."""
+    about = {"intent": intent.id, "kind": intent.kind, "attempts": intent.attempts}
+    return {**about, **at_work, "cause": type(failure).__name__, "error": _words(failure)}
 
 
 def _words(error: Exception) -> str:

@@ -4,11 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from hydracore.events import Event
 from hydracore.models import Account
+from hydracore.threads import Threads
+
+T = TypeVar("T")
+
+_THREADS = 4
+_MOST_WAITING = 64
 
 
 async def _nothing_to_close() -> None:
@@ -226,6 +233,11 @@ class Surroundings(Protocol):
     ) -> None: ...
 
 
+def own_threads(plugin: str) -> Threads:
+    """The threads of one plugin."""
+    return Threads(plugin, _THREADS, _MOST_WAITING, nice=True)
+
+
 class Context:
     """What a plugin is given when it is made: its own section, and the world around it.
 
@@ -233,7 +245,8 @@ class Context:
     ``schemas/config.json`` and completed with its defaults. ``settings`` is the whole configuration, ``now()``
     the time, ``token(n)`` n random bytes as text: use these two, so that tests can move the one and know the other.
 
-    The methods work once HydraCore is open: not while the plugin is made, nor in ``hydracore_register_…``.
+    The methods work once HydraCore is open, unless they say otherwise: not while the plugin is made, nor in
+    ``hydracore_register_…``.
     """
 
     def __init__(
@@ -245,6 +258,7 @@ class Context:
         now: Callable[[], datetime],
         token: Callable[[int], str],
         surroundings: Surroundings,
+        threads: Callable[[str], Threads] = own_threads,
     ) -> None:
         self.name = name
         self.config = config
@@ -253,6 +267,7 @@ class Context:
         self.now = now
         self.token = token
         self._surroundings = surroundings
+        self._threads = threads(name)
 
     def collection(self, name: str) -> Any:
         """The driver's collection that this plugin registered as ``name``: PyMongo's asynchronous one, or
@@ -267,6 +282,12 @@ class Context:
     def mail_transport(self, name: str) -> MailTransport:
         """The transport of that name, which this plugin's own is ``over``."""
         return self._surroundings.mail_transport(name)
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What ``function(*arguments)`` returns or raises, in one of four threads that are this plugin's own: for what
+        would block the event loop. ``asyncio.to_thread`` shares its threads with all plugins. Cancelling gives it up.
+        Raises ``Unavailable`` when 64 wait, or 100 that were given up still run. Works at any time."""
+        return await self._threads.run(partial(function, *arguments))
 
     async def verify_password(self, encoded: str, password: str) -> bool:
         """Whether ``password`` is the one behind an encoded argon2 hash, in the same bounded threads as

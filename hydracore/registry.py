@@ -28,7 +28,7 @@ from hydracore.fitting import (
     registered,
 )
 from hydracore.listening import Listening, Pump
-from hydracore.loading import Loaded
+from hydracore.loading import Loaded, told_while_slow
 from hydracore.logs import logger
 from hydracore.models import Account
 from hydracore.records import (
@@ -47,6 +47,7 @@ from hydracore.records import (
     ProfileMember,
     Route,
     Surroundings,
+    own_threads,
 )
 from hydracore.shapes import flaws
 from hydracore.store import DriverError
@@ -55,9 +56,6 @@ from hydracore.threads import Threads
 log = logger("hydracore.plugins")
 
 Record = TypeVar("Record")
-
-_THREADS = 4
-_MOST_JUDGED = 64
 
 
 class Registry:
@@ -79,9 +77,11 @@ class Registry:
     ) -> None:
         self._owners: dict[tuple[type, str], str] = {}
         self.calls = Calls(config.plugins.timeout, (DriverError,))
-        self._threads = Threads(_THREADS, _MOST_JUDGED)
+        self._threads: dict[str, Threads] = {}
         known = available(config)
-        context = partial(Context, settings=config, now=now, token=token, surroundings=surroundings)
+        context = partial(
+            Context, settings=config, now=now, token=token, surroundings=surroundings, threads=self._threads_of
+        )
         self.loaded = Loaded(config, known, extra or {}, context=context, calls=self.calls, specs=specs)
         self._collect_all(config, known, now, token)
 
@@ -132,7 +132,9 @@ class Registry:
         records: dict[str, Record] = {}
         for implementation in self.loaded.implementing(hook):
             owner = implementation.plugin_name
-            for found in registered(owner, hook, implementation.function):
+            with told_while_slow(owner):
+                records_of_it = registered(owner, hook, implementation.function)
+            for found in records_of_it:
                 if not isinstance(found, kind):
                     raise PluginError(
                         owner, f"The plugin {owner} returned {found!r} from {hook}, which takes {kind.__name__}."
@@ -215,7 +217,7 @@ class Registry:
         answers: list[Any] = []
         if policy.check is not None:
             work: Callable[[], Any] = partial(policy.check, new_password.password, new_password.email)
-            answers.append(await self._threads.run(work))
+            answers.append(await self._threads_of(self.owner_of(policy)).run(work))
         if policy.judge is not None:
             judge: Callable[[NewPassword], Awaitable[Any]] = policy.judge
             answers.append(await judge(new_password))
@@ -261,7 +263,13 @@ class Registry:
                 await self.calls.measured(self.owner_of(record), "close", record.close, self.calls.timeout)()
             except Exception:
                 log.exception("plugin cannot be closed", plugin=self.owner_of(record))
-        self._threads.close()
+        for threads in self._threads.values():
+            threads.close()
+
+    def _threads_of(self, plugin: str) -> Threads:
+        if plugin not in self._threads:
+            self._threads[plugin] = own_threads(plugin)
+        return self._threads[plugin]
 
 
 async def _counted(hit: Callable[[str, int, int], Awaitable[Any]], key: str, window: int, cost: int) -> Count:

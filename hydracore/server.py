@@ -29,6 +29,7 @@ from hydracore.core import HydraCore, server_secret
 from hydracore.errors import StartupError
 from hydracore.logs import configure, logger
 from hydracore.store.embedded import Mongod, end_with_parent
+from hydracore.threads import LoopExecutor
 from hydracore.watchdog import Watchdog
 
 log = logger("hydracore.server")
@@ -184,7 +185,8 @@ def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -
             mongod.leave()
         stopping = _Stopping()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        asyncio.run(_work(config, sockets, mongod.uri if mongod else None, stopping))
+        # Not asyncio.run, whose end waits for whatever plugins have left behind, for ever; the process ends anyway.
+        asyncio.new_event_loop().run_until_complete(_work(config, sockets, mongod.uri if mongod else None, stopping))
         code = 0
     except StartupError as error:
         print(f"hydracore: {error}", file=sys.stderr)
@@ -223,7 +225,8 @@ class _Stopping:
 
 
 async def _work(config: Config, sockets: list[socket.socket], uri: str | None, stopping: _Stopping) -> None:
-    stop = asyncio.Event()
+    stop, executor, loop = asyncio.Event(), LoopExecutor(), asyncio.get_running_loop()
+    loop.set_default_executor(executor)
     stopping.listen(stop)
     try:
         async with HydraCore(config, uri=uri) as hydra:
@@ -237,9 +240,11 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
             else:
                 log.info("ready", pid=os.getpid())
             await stop.wait()
+            deadline = loop.time() + config.server.drain_timeout
             watchdog.stop()
             await _drain(server, hydra, config.server.drain_timeout)
             closing.cancel()
+        await _leave(executor, deadline)
     finally:
         stopping.close()
 
@@ -253,6 +258,19 @@ async def _drain(server: Connections, hydra: HydraCore, timeout: int) -> None:
         log.warning("requests cut off at shutdown", count=len(hydra.in_flight))
     closing.cancel()
     await server.close_all_connections()
+
+
+async def _leave(executor: LoopExecutor, deadline: float) -> None:
+    """What plugins have begun and not ended has what is left of the time."""
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, tasks = await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
+    threads = executor.end(max(0.0, deadline - loop.time()))
+    if tasks or threads:
+        log.warning("work of plugins cut off at shutdown", tasks=len(tasks), threads=threads)
 
 
 # -- at the start ------------------------------------------------------------------------------------

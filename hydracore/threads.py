@@ -1,19 +1,25 @@
-"""Threads for what plugins compute: bounded, and one that never comes back costs nobody else anything."""
+"""Threads, each owner's apart and bounded: one that never comes back costs nobody else anything."""
 
 import asyncio
 import os
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from hydracore.errors import Unavailable
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _NICENESS = 10
 _MOST_LOST = 100
+_LOOKUPS = 16
+_NETWORK = frozenset({"socket", "_socket", "ssl", "pymongo"})
 
 
 def be_nice() -> None:
@@ -41,13 +47,16 @@ class _Job:
 
 
 class Threads:
-    """A few daemon threads with a bounded queue in front.
+    """A few daemon threads of one owner, ``name``, with a bounded queue in front. None is started before it is needed;
+    ``nice`` ones have a lower priority than the event loop.
 
     Work that is given up while it runs keeps its thread, which ends when the work does; another takes
     its place, up to a hundred times.
     """
 
-    def __init__(self, threads: int, waiting: int) -> None:
+    def __init__(self, name: str, threads: int, waiting: int, *, nice: bool = False) -> None:
+        self._name = name
+        self._nice = nice
         self._threads = threads
         self._waiting = waiting
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -60,7 +69,9 @@ class Threads:
         """What ``work`` returns or raises. Cancelling gives it up. Raises :class:`Unavailable` at once when too
         much waits, or too many threads are lost."""
         if self._pending >= self._threads + self._waiting or self._lost >= _MOST_LOST:
-            raise Unavailable().because("too many password policies at work", pending=self._pending, lost=self._lost)
+            raise Unavailable().because(
+                "too much work for threads", threads=self._name, pending=self._pending, lost=self._lost
+            )
         loop = asyncio.get_running_loop()
         job = _Job(work, loop, loop.create_future())
         self._pending += 1
@@ -85,7 +96,7 @@ class Threads:
             if self._alive >= min(self._threads, self._pending):
                 return
             self._alive += 1
-        threading.Thread(target=self._serve, name="hydracore-plugin", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"hydracore-{self._name}", daemon=True).start()
 
     def _give_up(self, job: _Job) -> None:
         with self._lock:
@@ -96,7 +107,8 @@ class Threads:
         self._have_threads()
 
     def _serve(self) -> None:
-        be_nice()
+        if self._nice:
+            be_nice()
         while (job := self._jobs.get()) is not None:
             with self._lock:
                 if job.given_up:
@@ -112,6 +124,39 @@ class Threads:
                 job.loop.call_soon_threadsafe(job.finish, result, error)
             except RuntimeError:
                 return  # The loop is closed: nobody waits any more.
+
+
+class LoopExecutor(ThreadPoolExecutor):
+    """An event loop's default executor, which plugins and libraries share. What libraries do about the network (looking
+    names up, shaking hands) has threads of its own: those that a plugin keeps for ever keep nobody from the
+    database or a mail server."""
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="hydracore-shared")
+        self._network = ThreadPoolExecutor(_LOOKUPS, "hydracore-network")
+        self._under_way: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        about_the_network = _module(fn, args).partition(".")[0] in _NETWORK
+        job = (self._network.submit if about_the_network else super().submit)(fn, *args, **kwargs)
+        self._under_way.add(job)
+        job.add_done_callback(self._under_way.discard)
+        return job
+
+    def end(self, timeout: float) -> int:
+        """Begin nothing more, and give what runs ``timeout`` seconds; how much has not ended by then."""
+        self.shutdown(wait=False, cancel_futures=True)
+        self._network.shutdown(wait=False, cancel_futures=True)
+        return len(wait(set(self._under_way), timeout).not_done)
+
+
+def _module(function: Any, arguments: tuple[Any, ...]) -> str:
+    """Where a function comes from, without what asyncio and libraries wrap around it."""
+    while isinstance(function, partial):
+        function, arguments = function.func, (*function.args, *arguments)
+    if isinstance(getattr(function, "__self__", None), Context) and arguments:  # asyncio.to_thread's context.run
+        return _module(arguments[0], arguments[1:])
+    return str(getattr(function, "__module__", ""))
 
 
 def _done(work: Callable[[], Any]) -> tuple[Any, Exception | None]:

@@ -12,6 +12,9 @@ from hydracore.errors import StartupError
 from hydracore.keys import Keys
 from hydracore.secret import ServerSecret
 from hydracore.store import Store
+from hydracore.threads import Threads
+
+THREADS = Threads("keys", 2, 64)
 
 
 async def fresh(site: Site) -> None:
@@ -62,7 +65,9 @@ async def test_rotating_at_once(mongod_uri: str) -> None:
         store = Store(driver="pymongo", database="keys_race", timeout=10)
         store.open(mongod_uri)
         stores.append(store)
-        rings.append(Keys(store.keys, ServerSecret(SECRET), algorithm="ES256", access_ttl=60, lead=0, now=Clock()))
+        rings.append(
+            Keys(store.keys, ServerSecret(SECRET), THREADS, algorithm="ES256", access_ttl=60, lead=0, now=Clock())
+        )
     await stores[0].ensure()
     await stores[0].collection("keys").delete_many({})
     await asyncio.gather(*(ring.ensure() for ring in rings))
@@ -80,7 +85,7 @@ async def test_private_keys_are_sealed(site: Site) -> None:
     assert b"PRIVATE" not in stored["sealed_private"]
     assert "d" not in stored["public_jwk"]
     stranger = Keys(
-        site.hydra._store.keys, ServerSecret("x" * 32), algorithm="ES256", access_ttl=1, lead=0, now=site.clock
+        site.hydra._store.keys, ServerSecret("x" * 32), THREADS, algorithm="ES256", access_ttl=1, lead=0, now=site.clock
     )
     with pytest.raises(StartupError, match="secret"):
         await stranger.load()

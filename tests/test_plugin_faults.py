@@ -280,7 +280,7 @@ async def test_policies_that_hang(open_site: OpenSite, expected_logs: list[str])
 
 async def test_threads_are_bounded() -> None:
     """What waits is bounded; threads that are done with what was given up end."""
-    threads, over = Threads(2, 3), threading.Event()
+    threads, over = Threads("two", 2, 3), threading.Event()
     before = threading.active_count()
     tasks = [asyncio.ensure_future(threads.run(over.wait)) for _ in range(5)]
     await asyncio.sleep(0.05)
@@ -609,7 +609,7 @@ async def test_a_request_has_a_deadline(open_site: OpenSite, expected_logs: list
 
 async def test_work_that_ends_as_it_is_given_up() -> None:
     """A caller who leaves at the moment when its work has ended costs no thread, however often that happens."""
-    threads, loop = Threads(1, 10), asyncio.get_running_loop()
+    threads, loop = Threads("one", 1, 10), asyncio.get_running_loop()
     for _ in range(150):
         ended = threading.Event()
         running = loop.create_task(threads.run(ended.set))

@@ -80,7 +80,7 @@ class AuthenticatorStaticFile:
     async def check(self) -> str:
         """What is wrong with the file as it is now."""
         try:
-            await asyncio.to_thread(read, self._file, self._context.address_key)
+            await self._context.in_thread(read, self._file, self._context.address_key)
         except Flaw as flaw:
             return f"{_KEY}: {flaw}"
         return ""
@@ -98,7 +98,7 @@ class AuthenticatorStaticFile:
         idle = self._looking is None or self._looking.done()
         if idle and abs(now - self._looked_at) >= _LOOK_EVERY:
             self._looked_at = now
-            self._looking = asyncio.create_task(asyncio.to_thread(self._read_again))
+            self._looking = asyncio.create_task(self._context.in_thread(self._read_again))
         if self._looking is not None and not self._looking.done():
             await asyncio.wait({self._looking}, timeout=_PATIENCE)
 

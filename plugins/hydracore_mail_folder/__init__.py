@@ -3,7 +3,6 @@
 The files sort by time. They hold codes and tokens, so the folder and they are their owner's alone.
 """
 
-import asyncio
 import os
 import tempfile
 from email.message import EmailMessage
@@ -22,6 +21,7 @@ class MailFolder:
     def __init__(self, context: Context) -> None:
         self._folder = Path(context.data_dir) / "mail"
         self._now = context.now
+        self._in_thread = context.in_thread
 
     @hookimpl
     def hydracore_register_mail_transports(self) -> list[MailTransport]:
@@ -29,7 +29,7 @@ class MailFolder:
 
     async def send(self, message: EmailMessage, key: str) -> None:
         """One file a message: another try of the same key replaces it. It is on disk on return."""
-        file = await asyncio.to_thread(self._write, message.as_bytes(), key)
+        file = await self._in_thread(self._write, message.as_bytes(), key)
         log.info("mail written", file=str(file))
 
     def _write(self, raw: bytes, key: str) -> Path:

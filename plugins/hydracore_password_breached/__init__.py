@@ -40,7 +40,7 @@ from hydracore_password_breached.rest import NotTold, Rest
 log = logger("hydracore.password_breached")
 
 _AT_ONCE = 16
-# A disk that hangs keeps the threads, which the whole process shares.
+# A disk that hangs keeps the threads; no more than half of this plugin's.
 _THREADS = 2
 
 
@@ -63,7 +63,7 @@ class PasswordBreached:
                 f"{context.settings.plugins.timeout}: the former must be less, or on_failure never decides."
             )
         online = config["source"] == "online"
-        self._source: Source = Online(config["url"]) if online else Listed(config["file"])
+        self._source: Source = Online(config["url"]) if online else Listed(config["file"], context.in_thread)
         self._slots = asyncio.Semaphore(_AT_ONCE if online else _THREADS)
         self._under_way: set[asyncio.Task[int]] = set()
         self._rest = Rest(context.now)

@@ -1,7 +1,7 @@
 """Searching a sorted list of hashes, however long, by halves."""
 
-import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
@@ -17,10 +17,11 @@ _GLANCES = 64
 
 
 class Listed:
-    """The list at ``name``, opened for each search, so that a replaced one counts at once. Raises ``StartupError``
-    for one that cannot be searched."""
+    """The list at ``name``, opened for each search, so that a replaced one counts at once. ``in_thread`` is the
+    context's. Raises ``StartupError`` for one that cannot be searched."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, in_thread: Callable[..., Awaitable[int]]) -> None:
+        self._in_thread = in_thread
         self._file = Path(name)
         if not name:
             raise StartupError(
@@ -38,7 +39,7 @@ class Listed:
 
     async def seen(self, digest: str, timeout: float) -> int:  # whoever waits has the deadline
         """Raises ``OSError``, and ``NotTold`` for lines that are none."""
-        return await asyncio.to_thread(self._search, digest.encode())
+        return await self._in_thread(self._search, digest.encode())
 
     def _search(self, digest: bytes) -> int:
         with _opened(self._file) as file:

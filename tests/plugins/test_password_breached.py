@@ -393,7 +393,7 @@ def test_exactly_the_members(
     file = written(tmp_path_factory.getbasetemp() / "generated.txt", lines, newline, last)
     if not entries:
         file.write_bytes(b"0" * 40 + b":0")  # That an empty one is warned of has a test of its own.
-    searched = Listed(str(file))
+    searched = Listed(str(file), asyncio.to_thread)
     for digest in [*entries, *others, "0" * 40, "F" * 40]:
         assert searched._search(digest.encode()) == entries.get(digest, 0)
 
