@@ -82,7 +82,7 @@ class Pump:
         self._dropped = 0
         self._task: asyncio.Task[None] | None = None
         self._at_once = asyncio.Event()
-        self._tries = 0
+        self._refused = 0
         self._taking = False
         self._named = {"plugin": plugin, "listener": listener.name}
 
@@ -100,9 +100,12 @@ class Pump:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def settle(self) -> None:
-        """Until nothing waits, or what waits has been refused once more."""
-        tries = self._tries + self._taking
-        while self._waiting and self._tries <= tries and self._task is not None and not self._task.done():
+        """Until nothing waits, or what waits has been refused once more, or it takes too long."""
+        refused, loop = self._refused + self._taking, asyncio.get_running_loop()
+        ends = loop.time() + self._calls.timeout + 1
+        while self._waiting and self._refused <= refused and self._task is not None and not self._task.done():
+            if loop.time() >= ends:
+                return
             self._at_once.set()
             await asyncio.sleep(0.01)
 
@@ -137,12 +140,12 @@ class Pump:
         try:
             await self._calls.call(self._plugin, "event_listener", lambda: self._listener.listen(batch))
         except HydraError:
+            self._refused += 1
             return False
         else:
             return True
         finally:
             self._taking = False
-            self._tries += 1
 
     def _tell_dropped(self) -> None:
         if self._dropped:

@@ -98,7 +98,9 @@ async def test_text_for_people() -> None:
         json.loads(stream.getvalue())
 
 
-async def test_listeners_harm_nobody(open_site: OpenSite, expected_logs: list[str]) -> None:
+async def test_listeners_harm_nobody(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """A listener that raises or hangs is logged with its name, and the request does not wait for it."""
     expected_logs += ["plugin failed", "plugin is late"]
     from hydracore.plugin import Context, events, hookimpl
@@ -115,3 +117,8 @@ async def test_listeners_harm_nobody(open_site: OpenSite, expected_logs: list[st
 
     site = await open_site(plugins={"timeout": 1}, extra={"bad": Bad})
     await asyncio.wait_for(site.register(), 0.9)
+    site.hydra.registry.announce(events.EmailVerified(user_id="x"))
+    await site.hydra.registry.settle()
+    lines = {record.message: record.__dict__ for record in caplog.records if record.name == "hydracore.plugins"}
+    assert set(lines) == {"plugin failed", "plugin is late"}
+    assert {(line["plugin"], line["hook"]) for line in lines.values()} == {("bad", "hydracore_on_event")}

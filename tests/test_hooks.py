@@ -1,9 +1,13 @@
 """The contract with plugins: every hook has its words and its plugin; whatever does not fit stops the start; whatever
 goes wrong later harms nobody else."""
 
+import importlib
 import inspect
 import json
 import re
+import sys
+import threading
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -196,6 +200,28 @@ class Exits(Plain):
         raise SystemExit(3)
 
 
+class Groups(Plain):
+    def __init__(self, context: Context) -> None:
+        raise BaseExceptionGroup("many", [GeneratorExit()])
+
+
+class GroupsLater(Plain):
+    @hookimpl
+    def hydracore_register_password_policies(self) -> Any:
+        raise BaseExceptionGroup("many", [GeneratorExit()])
+
+
+class Interrupts(Plain):
+    def __init__(self, context: Context) -> None:
+        raise KeyboardInterrupt
+
+
+class InterruptsLater(Plain):
+    @hookimpl
+    def hydracore_register_password_policies(self) -> Any:
+        raise KeyboardInterrupt
+
+
 class Silent(Endpoint):
     async def get(self) -> None:
         pass
@@ -294,6 +320,8 @@ def needs(version: Any) -> type:
         (FailsToRegister, ["acme", "hydracore_register_password_policies", "KeyError", "test_hooks.py, line"]),
         (ReturnsNone, ["acme", "hydracore_register_password_policies", "a list"]),
         (Exits, ["acme", "SystemExit"]),
+        (Groups, ["acme", "BaseExceptionGroup", "test_hooks.py, line"]),
+        (GroupsLater, ["acme", "hydracore_register_password_policies", "BaseExceptionGroup"]),
         (needs("2.0"), ["acme", "2.0", "1.0", "Install"]),
         (needs("1.99"), ["acme", "1.99", "1.0"]),
         (needs("one"), ["acme", "'one'"]),
@@ -331,6 +359,58 @@ def test_what_does_not_fit_stops_the_start(plugin: Any, said: list[str]) -> None
         hydra({"acme": plugin})
     for part in said:
         assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("plugin", [Interrupts, InterruptsLater])
+def test_an_interrupted_start(plugin: Any, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Ctrl-C ends the start while a plugin loads, and the log says which: it may be the plugin that raised it."""
+    expected_logs.append("the start was interrupted while the plugin acme was loading")
+    with pytest.raises(KeyboardInterrupt):
+        hydra({"acme": plugin})
+    assert "acme" in {record.__dict__.get("plugin") for record in caplog.records}
+
+
+def test_slow_loading_is_told_as_it_goes(
+    expected_logs: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a plugin is made, or registers, the log says again and again that it is loading, and then no more."""
+    monkeypatch.setattr("hydracore.loading._SLOW_START", 0.1)
+    monkeypatch.setattr("hydracore.loading._STILL_EVERY", 0.1)
+    expected_logs += ["plugin is still loading", "plugin is slow to start"]
+
+    class Slow(Plain):
+        def __init__(self, context: Context) -> None:
+            time.sleep(0.5)
+
+        @hookimpl
+        def hydracore_register_password_policies(self) -> Any:
+            told.append(len(caplog.records))
+            time.sleep(0.5)
+            return []
+
+    told: list[int] = []
+    hydra({"acme": Slow})
+    still = [record.message == "plugin is still loading" for record in caplog.records]
+    assert sum(still[: told[0]]) >= 2
+    assert sum(still[told[0] :]) >= 2
+    assert {record.__dict__["plugin"] for record in caplog.records if record.name == "hydracore.plugins"} == {"acme"}
+    assert "hydracore-loading" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_blame_falls_on_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code anywhere in a plugin's package is the plugin's, whichever of its modules the entry point names."""
+    package, metadata = tmp_path / "blamed_acme", tmp_path / "blamed_acme-1.0.dist-info"
+    for folder in (package, metadata):
+        folder.mkdir()
+    (package / "__init__.py").touch()
+    (package / "plugin.py").write_text("class Acme:\n    def __init__(self, context):\n        pass\n")
+    (package / "web.py").write_text("import sys\n\ndef here():\n    return sys._getframe()\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: blamed-acme\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[hydracore]\nacme = blamed_acme.plugin:Acme\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = hydra(plugins={"enabled": ["acme"]}).registry.loaded
+    assert loaded.blame(importlib.import_module("blamed_acme.web").here()) == "acme"
+    assert loaded.blame(sys._getframe()) == ""
 
 
 def test_a_policy_is_one_thing() -> None:

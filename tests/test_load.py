@@ -46,12 +46,17 @@ async def test_load(open_site: OpenSite, expected_logs: list[str]) -> None:
 
 
 async def test_load_is_logged(open_site: OpenSite, caplog: pytest.LogCaptureFixture) -> None:
-    """A line about the load comes as often as ``log.load_every`` says."""
+    """A line about the load comes as often as ``log.load_every`` says, with what each plugin has cost."""
     caplog.set_level(logging.INFO)
-    await open_site(log={"load_every": 1})
+    site = await open_site(log={"load_every": 1})
+    for failed in (False, True):
+        site.hydra.registry.calls.note("box", "mail_transport", 0.25, failed=failed)
+    site.hydra.registry.calls.note("box", "hydracore_on_event", 0.5, failed=False)
     for _ in range(200):
         if lines := [record for record in caplog.records if record.message == "load"]:
             break
         await asyncio.sleep(0.05)
     said = {name: lines[0].__dict__[name] for name in ("loop_lag", "requests", "hashes", "hashes_refused", "pid")}
     assert json.loads(json.dumps(said)) == said
+    cost = {"calls": 3, "failures": 1, "seconds": 1.0, "longest": 0.5}
+    assert lines[0].__dict__["plugins"] == {"box": cost}  # What it took to start is not among them.

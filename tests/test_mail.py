@@ -27,7 +27,13 @@ async def until(condition: Any) -> None:
     raise AssertionError("not in time")
 
 
-async def test_retried_with_backoff(site: Site, expected_logs: list[str]) -> None:
+def told(caplog: pytest.LogCaptureFixture, event: str) -> tuple[str, ...]:
+    """Who failed, and how, by the first line of that event."""
+    line = next(record.__dict__ for record in caplog.records if record.message == event)
+    return tuple(line.get(name, "") for name in ("transport", "plugin", "cause", "error"))
+
+
+async def test_retried_with_backoff(site: Site, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """A deferred message is tried again later, with the same bytes and the same key."""
     expected_logs.append("mail deferred")
     site.box.failure = MailDeferred("451 later")
@@ -37,6 +43,7 @@ async def test_retried_with_backoff(site: Site, expected_logs: list[str]) -> Non
         return any(intent.error == "451 later" and not intent.lease for intent in await outbox(site))
 
     await until(deferred)
+    assert told(caplog, "mail deferred") == ("box", "box", "MailDeferred", "451 later")
     [waiting] = await outbox(site)
     assert waiting.due_at
     pause = (waiting.due_at - site.clock()).total_seconds()
@@ -93,7 +100,7 @@ async def test_given_up_and_revived(open_site: OpenSite, expected_logs: list[str
     await site.box.code(EMAIL)
 
 
-async def test_refused_at_once(site: Site, expected_logs: list[str]) -> None:
+async def test_refused_at_once(site: Site, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """What can never be delivered is a dead letter after one try."""
     expected_logs += ["mail given up", "MailDead"]
     site.box.failure = MailRefused("550 no such user")
@@ -103,6 +110,7 @@ async def test_refused_at_once(site: Site, expected_logs: list[str]) -> None:
         return any(intent.dead and intent.attempts == 1 for intent in await outbox(site))
 
     await until(dead)
+    assert told(caplog, "mail given up") == ("box", "box", "MailRefused", "550 no such user")
 
 
 async def test_two_workers_send_once(open_site: OpenSite) -> None:
@@ -160,8 +168,8 @@ async def test_slow_transports_have_a_deadline(open_site: OpenSite, expected_log
     await until(lambda: _deferred(site, 1))
 
 
-async def test_other_secrets_mail(site: Site, expected_logs: list[str]) -> None:
-    """A message sealed under another secret is a dead letter, not a crash."""
+async def test_other_secrets_mail(site: Site, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A message sealed under another secret is a dead letter, not a crash, and not the transport's doing."""
     expected_logs += ["mail given up", "MailDead", "mail deferred"]
     site.box.failure = MailDeferred("down")
     await site.register()
@@ -175,6 +183,7 @@ async def test_other_secrets_mail(site: Site, expected_logs: list[str]) -> None:
         return any(intent.dead and "secret" in intent.error for intent in await outbox(site))
 
     await until(dead)
+    assert told(caplog, "mail given up") == ("", "", "MailRefused", "sealed under another server secret")
 
 
 @pytest.mark.parametrize("product", ["<script>alert(1)</script>", 'Quote " & amp', "Ünïcode ✓"])

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from processes import Server, StartServer, until
 from support import PASSWORD, OpenSite, Site, refused, tokens
 from tornado.web import HTTPError
 
+from hydracore.calls import Calls
 from hydracore.plugin import (
     Context,
     Count,
@@ -24,11 +28,12 @@ from hydracore.plugin import (
     PasswordPolicy,
     RegistrationRefused,
     Route,
+    Unavailable,
     events,
     hookimpl,
     public,
 )
-from hydracore.threads import Threads
+from hydracore.threads import LoopExecutor, Threads
 
 EMAIL = "ada@example.com"
 
@@ -538,6 +543,7 @@ def test_a_slow_import(start: StartServer, tmp_path: Path) -> None:
     (folder / "sleepy.py").write_text("import time\ntime.sleep(1.2)\n" + BLOCKING)
     server = start(HYDRACORE_PLUGINS__DIR=str(folder), HYDRACORE_PLUGINS__ENABLED='["sleepy"]')
     [line] = server.lines("plugin is slow to start")
+    assert [still["plugin"] for still in server.lines("plugin is still loading")] == ["sleepy"]
     assert (line["plugin"], line["seconds"] >= 1.2) == ("sleepy", True)
     assert time.monotonic() - server.started < 15
 
@@ -557,15 +563,196 @@ class Deaf:
                 continue
 
 
-async def test_a_deaf_listener(open_site: OpenSite, expected_logs: list[str]) -> None:
-    """A listener that hangs for good is not waited for, neither by requests nor at the end."""
+async def test_a_deaf_listener(open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A listener that hangs for good is not waited for, neither by requests nor at the end. It is told of at its
+    deadline, and counted as a failure once."""
+    expected_logs.append("plugin is late")
     site = await open_site(extra={"deaf": Deaf}, plugins={"timeout": 1})
     await site.register()
     started = time.monotonic()
     await site.hydra.registry.close()
     assert time.monotonic() - started < 10
+    late = [record for record in caplog.records if record.message == "plugin is late"]
+    assert {record.__dict__["plugin"] for record in late} == {"deaf"}
+    spent = replace(site.hydra.plugin_times()["deaf", "hydracore_on_event"])
+    assert spent.calls == spent.failures == len(late) >= 1
+    assert spent.longest >= 1
     site.hydra.registry.loaded["deaf"].plugin.over = True  # type: ignore[attr-defined]
-    expected_logs.append("plugin is late")
+    await site.hydra.registry.settle()
+    assert site.hydra.plugin_times()["deaf", "hydracore_on_event"] == spent
+
+
+async def test_a_listener_that_ends_well_when_cancelled(
+    expected_logs: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A listener that catches its cancellation and returns was late all the same; one that cancels itself failed."""
+    expected_logs += ["plugin is late", "plugin failed"]
+    calls = Calls(0.05)
+
+    async def polite() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async def quitting() -> None:
+        raise asyncio.CancelledError
+
+    await asyncio.wait({calls.begin("polite", "on", polite), calls.begin("quitting", "on", quitting)})
+    told = {(record.message, record.__dict__["plugin"]) for record in caplog.records}
+    assert told == {("plugin is late", "polite"), ("plugin failed", "quitting")}
+    assert [(spent.calls, spent.failures) for spent in calls.spent.values()] == [(1, 1), (1, 1)]
+
+
+async def test_stuck_calls_are_the_plugins_own(
+    expected_logs: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin of whose calls too many never ended is asked no more, and told of by name; others are asked as ever."""
+    monkeypatch.setattr("hydracore.calls._MOST_LEFT", 3)
+    expected_logs += ["plugin is late", "plugin is asked no more"]
+    calls, over = Calls(0.05), asyncio.Event()
+
+    async def stuck() -> None:
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+
+    async def well() -> int:
+        return 7
+
+    for _ in range(4):
+        with pytest.raises(Unavailable) as refusal:
+            await calls.call("stuck", "before", stuck)
+    assert refusal.value.why == {
+        "reason": "too many calls of the plugin never ended",
+        "plugin": "stuck",
+        "hook": "before",
+    }
+    with pytest.raises(Unavailable):
+        await calls.measured("stuck", "mail_transport", well, 1)()
+    assert await calls.call("well", "before", well) == 7
+    assert await calls.measured("well", "mail_transport", well, 1)() == 7
+    [line] = [record.__dict__ for record in caplog.records if record.message.startswith("plugin is asked no more")]
+    assert (line["plugin"], line["calls"]) == ("stuck", 3)
+    assert calls.spent["stuck", "before"].failures == 4
+    over.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert await calls.call("stuck", "before", well) == 7
+
+
+class Hearing:
+    """Counts what it hears."""
+
+    def __init__(self, context: Context) -> None:
+        self.heard = 0
+
+    @hookimpl
+    async def hydracore_on_event(self) -> None:
+        self.heard += 1
+
+
+async def test_events_are_dropped_for_one_plugin_alone(
+    open_site: OpenSite,
+    expected_logs: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plugin that is too slow misses events and is named for it; the listeners after it hear all of them."""
+    monkeypatch.setattr("hydracore.listening._MOST_TOLD", 5)
+    expected_logs += ["plugin is late", "events are dropped"]
+    site = await open_site(extra={"deaf": Deaf, "hearing": Hearing}, plugins={"timeout": 1})
+    for _ in range(12):
+        site.hydra.registry.announce(events.EmailVerified(user_id="x"))
+        await asyncio.sleep(0.01)
+    plugins = site.hydra.registry.loaded
+    assert plugins["hearing"].plugin.heard == 12  # type: ignore[attr-defined]
+    lines = [record.__dict__ for record in caplog.records if "events are dropped" in record.message]
+    assert {line["plugin"] for line in lines} == {"deaf"}
+    plugins["deaf"].plugin.over = True  # type: ignore[attr-defined]
+
+
+async def test_threads_are_the_plugins_own(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin whose threads are all lost answers for itself: those of others, and of the core, work on."""
+    monkeypatch.setattr("hydracore.threads._MOST_LOST", 1)
+    made: dict[str, Context] = {}
+
+    class Asking:
+        def __init__(self, context: Context) -> None:
+            made[context.name] = context
+
+    site = await open_site(extra={"one": Asking, "two": Asking})
+    over = threading.Event()
+    stuck = asyncio.ensure_future(made["one"].in_thread(over.wait))
+    await asyncio.sleep(0.05)
+    stuck.cancel()
+    await asyncio.wait({stuck})
+    with pytest.raises(Unavailable) as refusal:
+        await made["one"].in_thread(len, "abc")
+    assert refusal.value.why["threads"] == "one"
+    assert await made["two"].in_thread(len, "abc") == 3
+    await site.hydra.rotate_keys()
+    over.set()
+
+
+async def test_the_loops_threads_are_kept_for_ever() -> None:
+    """Names are looked up while a plugin keeps every thread that it can get; the end waits as long as it is told."""
+    loop, executor, over = asyncio.get_running_loop(), LoopExecutor(), threading.Event()
+    loop.set_default_executor(executor)
+    stuck = [asyncio.ensure_future(asyncio.to_thread(over.wait)) for _ in range(100)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        assert await loop.getaddrinfo("127.0.0.1", 80)
+        assert await asyncio.to_thread(socket.getfqdn)
+    for task in stuck:
+        task.cancel()
+    await asyncio.wait(stuck)
+    started = time.monotonic()
+    assert executor.end(0.2) > 0
+    assert time.monotonic() - started < 5
+    over.set()
+    assert executor.end(5) == 0
+
+
+KEEPING = """
+import asyncio, time
+from hydracore.plugin import hookimpl
+
+class Plugin:
+    def __init__(self, context):
+        pass
+
+    @hookimpl
+    async def hydracore_on_event(self):
+        await asyncio.to_thread(time.sleep, 3600)
+"""
+
+
+def test_one_that_keeps_the_loops_threads(start: StartServer, tmp_path: Path) -> None:
+    """While a plugin keeps all threads that the event loop has, mail goes out; SIGTERM waits for none of them, but for
+    server.drain_timeout."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "keeping.py").write_text(KEEPING)
+    server = start(
+        HYDRACORE_PLUGINS__DIR=str(folder),
+        HYDRACORE_PLUGINS__ENABLED='["keeping"]',
+        HYDRACORE_PLUGINS__TIMEOUT="1",
+        HYDRACORE_SERVER__DRAIN_TIMEOUT="3",
+        HYDRACORE_LOG__LOAD_EVERY="1",
+    )
+    server.register("first@example.com")
+    for _ in range(40):
+        server.post("login", {"email": "first@example.com", "password": PASSWORD})
+    server.register("last@example.com")
+    assert server.letter(2)
+    assert until(lambda: bool(server.lines("load")[-1]["plugins"].get("keeping", {}).get("failures")), 10)
+    assert {line["plugin"] for line in server.lines("plugin is late")} == {"keeping"}
+    before = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - before < 3 + 3
+    [line] = server.lines("work of plugins cut off at shutdown")
+    assert line["threads"] > 1
 
 
 async def test_a_code_survives_a_broken_plugin(open_site: OpenSite, expected_logs: list[str]) -> None:
