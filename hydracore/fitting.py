@@ -16,7 +16,7 @@ from hydracore.discovery import Installed
 from hydracore.errors import ConfigError, PluginError, StartupError
 from hydracore.hookspecs import API_VERSION
 from hydracore.logs import logger
-from hydracore.records import Command, Context, Count, Identity, MailTransport, ProfileMember, Route
+from hydracore.records import Collection, Command, Context, Count, Identity, MailTransport, ProfileMember, Route
 from hydracore.validation import compiled, storable
 
 log = logger("hydracore.plugins")
@@ -38,6 +38,7 @@ OUR_WORDS = frozenset(
 _CLAIMS_BYTES = 2048
 _OURS, _PYTHONS = Path(__file__).parent, Path(traceback.__file__).parent
 _MEMBER = re.compile("[a-z][a-z0-9_]{0,63}")
+_OWNER = re.compile("[A-Za-z0-9_.-]{1,64}")
 
 
 def make(name: str, factory: Factory | Installed, context: Context) -> object:
@@ -46,7 +47,7 @@ def make(name: str, factory: Factory | Installed, context: Context) -> object:
         made_by = factory.load() if isinstance(factory, Installed) else factory
         check_version(name, made_by)
         _check_takes_one(name, made_by)
-        return made_by(context)
+        return _made(name, made_by(context))
     except StartupError as error:
         raise PluginError(name, str(error)) from error
     except ImportError as error:
@@ -63,6 +64,15 @@ def make(name: str, factory: Factory | Installed, context: Context) -> object:
 def _tell_interrupted(name: str) -> None:
     """Somebody's Ctrl-C ends the start; so does a plugin that raises its like, and the two cannot be told apart."""
     log.error(f"the start was interrupted while the plugin {name} was loading", plugin=name)
+
+
+def _made(name: str, plugin: object) -> object:
+    if inspect.iscoroutine(plugin):
+        plugin.close()
+        raise PluginError(name, f"The plugin {name} is made by a coroutine function: write def, not async def.")
+    if plugin is None:
+        raise PluginError(name, f"The plugin {name} is made by a function that returns None: return the plugin.")
+    return plugin
 
 
 def _check_takes_one(name: str, factory: Callable[..., object]) -> None:
@@ -189,6 +199,16 @@ def check_path(owner: str, route: Route) -> None:
         raise PluginError(
             owner,
             f"The plugin {owner} registers the path {route.path}; its paths begin with /{owner.replace('_', '-')}.",
+        )
+
+
+def check_collection(owner: str, collection: Collection) -> None:
+    """A plugin that has collections has a name that MongoDB takes for theirs."""
+    if owner.partition(".")[0] == "system" or not _OWNER.fullmatch(owner):
+        raise PluginError(
+            owner,
+            f"The plugin {owner} registers the collection {collection.name}, which would be {owner}.{collection.name}, "
+            "a name that MongoDB does not take, or keeps for itself. Rename the plugin.",
         )
 
 

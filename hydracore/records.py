@@ -123,7 +123,8 @@ class Authenticator:
 
 @dataclass(frozen=True)
 class Index:
-    """An index of a plugin's collection. ``expire_after`` is in seconds after the (single) key's time."""
+    """An index of a plugin's collection. ``keys`` are names with 1 (ascending) or -1. ``expire_after`` is in seconds,
+    0 or more, after the (single) key's time."""
 
     keys: Sequence[tuple[str, int]]
     unique: bool = False

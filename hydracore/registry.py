@@ -15,6 +15,7 @@ from hydracore.errors import PasswordRefused, PluginError
 from hydracore.events import Event
 from hydracore.fitting import (
     Factory,
+    check_collection,
     check_command,
     check_delivery,
     check_member,
@@ -141,6 +142,8 @@ class Registry:
                     )
                 for flaw in flaws(found):
                     raise PluginError(owner, f"The plugin {owner} returned a {kind.__name__} from {hook}: {flaw}.")
+                if isinstance(found, Collection):
+                    check_collection(owner, found)
                 # A plugin's collections are called after it: no two plugins can want the same.
                 record: Any = replace(found, name=f"{owner}.{found.name}") if isinstance(found, Collection) else found
                 name = _name(record)

@@ -8,6 +8,8 @@ import re
 import sys
 import threading
 import time
+from abc import ABC
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +25,7 @@ from hydracore.discovery import installed
 from hydracore.events import Event
 from hydracore.fitting import OUR_COMMANDS
 from hydracore.plugin import (
+    Authenticator,
     Collection,
     Command,
     Context,
@@ -43,6 +46,7 @@ from hydracore.plugin import (
     verified,
 )
 from hydracore.registry import Registry
+from hydracore.web import routes as table
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("hydracore_")}
 PROMISED = Path(__file__).with_name("hook_api.json")
@@ -258,6 +262,56 @@ class Inherited(NoMethod):
         pass
 
 
+@verified
+class Base(Endpoint):
+    async def get(self) -> None:
+        self.reply({"secret": 1})
+
+
+@verified
+class Prepares(Endpoint):
+    async def prepare(self) -> None:
+        pass
+
+    async def get(self) -> None:
+        self.reply({"secret": 1})
+
+
+class Preparing:
+    async def prepare(self) -> None:
+        pass
+
+
+@verified
+class Mixed(Preparing, Base):
+    pass
+
+
+@verified
+class Further(Endpoint):
+    SUPPORTED_METHODS = (*Endpoint.SUPPORTED_METHODS, "PROPFIND")  # type: ignore[assignment]  # so it is
+
+    async def get(self) -> None:
+        pass
+
+    async def propfind(self) -> None:
+        self.reply({"secret": 1})
+
+
+def having(**members: Any) -> type:
+    """An endpoint that is closed, with ``members`` of its own."""
+    return verified(type("Having", (Base,), members))
+
+
+class Meta(type):
+    pass
+
+
+@verified
+class Made(Base, metaclass=Meta):
+    pass
+
+
 def bringing(hook: str, *records: Any) -> type:
     """A plugin class that registers ``records``."""
 
@@ -273,9 +327,23 @@ async def send(message: object, key: str) -> None: ...
 async def judge_in_a_thread(password: str, email: str) -> None: ...
 
 
+def at_once(*arguments: object) -> None: ...
+
+
+async def made_later(context: Context) -> Plain:
+    return Plain(context)
+
+
 REFERRING = {"type": "object", "properties": {"a": {"$ref": "https://schemas.example/a.json"}}}
 DANGLING = {"$ref": "#/$defs/nothing", "$defs": {"something": {}}}
 LISTENERS = "hydracore_register_event_listeners"
+ROUTES, COLLECTIONS = "hydracore_register_routes", "hydracore_register_collections"
+TRANSPORTS, CHECKS = "hydracore_register_mail_transports", "hydracore_register_health_checks"
+
+
+def indexed(**index: Any) -> type:
+    """A plugin whose collection has that index, by the key ``at`` unless it says otherwise."""
+    return bringing(COLLECTIONS, Collection("notes", [Index(**{"keys": [("at", 1)], **index})]))
 
 
 def needs(version: Any) -> type:
@@ -338,6 +406,63 @@ def needs(version: Any) -> type:
         (bringing("hydracore_register_routes", Route("/acme", object)), ["acme", "subclass of Endpoint"]),
         (bringing("hydracore_register_routes", Route("/login", NotCoroutine)), ["acme", "/login", "HydraCore's own"]),
         (bringing("hydracore_register_routes", Route("acme", NotCoroutine)), ["acme", "begin with /acme"]),
+        (bringing(ROUTES, Route("/acme", Prepares)), ["acme", "Prepares (/acme)", "prepare", "rename it"]),
+        (bringing(ROUTES, Route("/acme", Mixed)), ["acme", "Mixed (/acme)", "prepare"]),
+        (bringing(ROUTES, Route("/acme", Further)), ["acme", "Further (/acme)", "SUPPORTED_METHODS"]),
+        (bringing(ROUTES, Route("/acme", Made)), ["acme", "Made (/acme)", "metaclass Meta"]),
+        *(
+            (bringing(ROUTES, Route("/acme", having(**{name: member}))), ["acme", "Having (/acme)", name])
+            for name, member in (
+                ("initialize", lambda self: None),
+                ("data_received", lambda self, chunk: None),
+                ("write_error", lambda self, status, **kwargs: None),
+                ("set_default_headers", lambda self: None),
+                ("on_finish", lambda self: None),
+                ("log_exception", lambda self, *error: None),
+                ("_admit", lambda self: None),
+                ("_implements", classmethod(lambda kind, method: False)),
+                ("_stream_request_body", False),
+                ("_request_id", "always the same"),
+                ("always", True),
+                ("web", property(lambda self: None)),
+                ("request", property(lambda self: None)),
+                ("caller", property(lambda self: None)),
+                ("reply", property(lambda self: None)),
+                ("__getattribute__", lambda self, name: None),
+                ("challenge", None),
+                ("challenge", "Bearer\r\n"),
+            )
+        ),
+        (indexed(expire_after=-5), ["acme", "Collection", "('at', 1)", "expire_after=-5"]),
+        (indexed(expire_after=2**31), ["acme", "expire_after=2147483648"]),
+        (indexed(expire_after=True), ["acme", "expire_after=True"]),
+        (indexed(expire_after="60"), ["acme", "expire_after='60'"]),
+        (indexed(keys=[("at", 1), ("by", 1)], expire_after=5), ["acme", "expire_after and 2 keys"]),
+        (indexed(keys=[("at", 7)]), ["acme", "the direction 7"]),
+        (indexed(keys=[("at", True)]), ["acme", "the direction True"]),
+        (indexed(keys=[("", 1)]), ["acme", "the key ''"]),
+        (indexed(unique="no"), ["acme", "its unique is 'no'"]),
+        (bringing(COLLECTIONS, Collection("notes", durable="no")), ["acme", "its durable is 'no'"]),
+        (bringing(TRANSPORTS, MailTransport("a", at_once)), ["acme", "its send is a plain function", "async def"]),
+        (bringing(TRANSPORTS, MailTransport("a", send, at_once)), ["acme", "its close is a plain function"]),
+        (bringing(TRANSPORTS, MailTransport("a", send, delivers="no")), ["acme", "its delivers is 'no'"]),
+        (bringing(TRANSPORTS, MailTransport("a", partial(at_once, 1))), ["acme", "its send is a plain function"]),
+        (bringing(CHECKS, HealthCheck("a", at_once)), ["acme", "its check is a plain function"]),
+        (bringing(LISTENERS, EventListener("a", at_once)), ["acme", "its listen is a plain function"]),
+        (
+            bringing("hydracore_register_limit_backends", LimitBackend("a", at_once)),
+            ["acme", "its hit is a plain function"],
+        ),
+        (
+            bringing("hydracore_register_authenticators", Authenticator("a", at_once)),
+            ["acme", "its authenticate is a plain function"],
+        ),
+        (
+            bringing("hydracore_register_password_policies", PasswordPolicy("a", judge=at_once)),
+            ["acme", "its judge is a plain function"],
+        ),
+        (lambda context: None, ["acme", "returns None"]),
+        (made_later, ["acme", "coroutine function"]),
         (bringing("hydracore_register_commands", Command("serve", None)), ["acme", "serve", "HydraCore's own"]),
         (bringing("hydracore_register_profile_members", ProfileMember("email", {})), ["acme", "email"]),
         (bringing("hydracore_register_profile_members", ProfileMember("$x", {})), ["acme", "$x"]),
@@ -412,6 +537,39 @@ def test_blame_falls_on_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     loaded = hydra(plugins={"enabled": ["acme"]}).registry.loaded
     assert loaded.blame(importlib.import_module("blamed_acme.web").here()) == "acme"
     assert loaded.blame(sys._getframe()) == ""
+
+
+class Sender:
+    """May be sent by in every way that there is."""
+
+    async def send(self, message: object, key: str, *more: object) -> None: ...
+
+    async def __call__(self, message: object, key: str) -> None: ...
+
+
+def test_what_is_awaited() -> None:
+    """A coroutine function, a bound one, a part of one and an object that is called as one are all taken."""
+    sends: list[Any] = [send, Sender().send, partial(Sender().send, more=()), Sender(), partial(Sender())]
+    transports = [MailTransport(f"a{number}", each) for number, each in enumerate(sends)]
+    assert len(hydra({"acme": bringing(TRANSPORTS, *transports)}).registry.transports) == len(sends) + 1
+
+
+def test_a_plugin_named_system() -> None:
+    """MongoDB keeps names that begin with system. for itself: a plugin of that name has no collections."""
+    with pytest.raises(StartupError, match=r"The plugin system .* system\.notes.* Rename the plugin"):
+        hydra({"system": bringing(COLLECTIONS, Collection("notes"))})
+    assert "system" in hydra({"system": Plain}).registry.loaded
+
+
+async def test_an_index_that_the_database_refuses(open_site: OpenSite) -> None:
+    """What MongoDB says of an index stops the start, by the names of the index, the collection and the plugin: it is no
+    outage."""
+    for keys, said in (([("_id", 1)], "_id"), ([("$at", 1)], "$")):
+        with pytest.raises(StartupError) as raised:
+            await open_site(extra={"acme": indexed(keys=keys, expire_after=5)})
+        for part in ("acme.notes", f"{keys[0][0]}_1", "the plugin acme", said, "the database says"):
+            assert part in str(raised.value)
+        assert "full error" not in str(raised.value)
 
 
 def test_a_policy_is_one_thing() -> None:
@@ -549,12 +707,6 @@ class Closed(Open):
     pass
 
 
-@verified
-class Base(Endpoint):
-    async def get(self) -> None:
-        self.reply({"secret": 1})
-
-
 class Opened(Base):
     get = public(Base.get)
 
@@ -568,3 +720,46 @@ async def test_a_class_closes_what_it_inherits(open_site: OpenSite) -> None:
     assert (await site.ask("GET", "/auth/acme/opened")).code == 200
     for name in ("closed", "base", "opened"):
         assert (await site.ask("OPTIONS", f"/auth/acme/{name}")).code == 204
+
+
+async def test_a_method_that_is_not_http(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method outside HTTP's own is refused by whatever endpoint there is, not only by the audit."""
+    monkeypatch.setattr(table, "_overriding", lambda path, endpoint: [])
+    site = await open_site(extra={"acme": bringing(ROUTES, Route("/acme", Further))})
+    refused(await site.ask("PROPFIND", "/auth/acme"), 405, "method_not_allowed")
+    refused(await site.ask("GET", "/auth/acme"), 401, "not_authenticated")
+    refused(await site.ask("POST", "/auth/acme", body={}), 405, "method_not_allowed")
+
+
+class Page(Endpoint):
+    """Has what an endpoint may have of its own: an abstract base, helpers, a challenge, a default for its caller."""
+
+    challenge = 'Bearer realm="acme"'
+    caller: Any = None
+
+    def helper(self) -> str:
+        return "helped"
+
+    @verified
+    async def get(self) -> None:
+        self.reply({"said": self.helper()})
+
+
+class Abstract(Page, ABC):
+    pass
+
+
+@verified
+class Concrete(Abstract):
+    pass
+
+
+async def test_what_an_endpoint_may_have(open_site: OpenSite) -> None:
+    """Names that are not Endpoint's are an endpoint's own, and so is its challenge."""
+    site = await open_site(extra={"acme": bringing(ROUTES, Route("/acme", Page), Route("/acme/more", Concrete))})
+    for path in ("/auth/acme", "/auth/acme/more"):
+        answer = await site.ask("GET", path)
+        refused(answer, 401, "not_authenticated")
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="acme"'
+    bearer = {"Authorization": f"Bearer {(await site.verified())['access_token']}"}
+    assert json.loads((await site.ask("GET", "/auth/acme", **bearer)).body) == {"said": "helped"}

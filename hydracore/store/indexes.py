@@ -11,7 +11,12 @@ from hydracore.store.documents import Duplicate, answer
 
 # Documents stay a day past their end: expiry is in the queries, this is for space alone.
 _DAY = 86_400
+_LONGEST_WORDS = 300
 _CONFLICTS = (85, 86)  # IndexOptionsConflict, IndexKeySpecsConflict
+# What MongoDB says of an index or a name that it will never take, and of nothing that passes: BadValue, FailedToParse,
+# TypeMismatch, InvalidLength, InvalidOptions, InvalidNamespace, CannotCreateIndex, CommandNotSupportedOnView,
+# InvalidIndexSpecificationOption.
+_UNFIT = (2, 9, 14, 16, 67, 72, 73, 166, 197)
 
 OWN = (
     Collection("users", [Index([("address_key", 1)], unique=True), Index([("created_at", 1), ("_id", 1)])]),
@@ -45,13 +50,29 @@ async def ensure(database: Any, collections: Sequence[Collection]) -> None:
                     "documents with the same value. Remove all but one of them."
                 ) from error
             except StoreUnavailable as error:
-                if getattr(error.__cause__, "code", None) not in _CONFLICTS:
+                code = getattr(error.__cause__, "code", None)
+                if code in _UNFIT:
+                    raise StartupError(
+                        f"The index {_name(index)} of the collection {collection.name} cannot be made: the database "
+                        f"says {_said(error.__cause__)!r}. {_remedy(collection)}"
+                    ) from error
+                if code not in _CONFLICTS:
                     raise
                 if not await _expires_otherwise(database, collection.name, index):
                     raise StartupError(
                         f"The index {collection.name}.{_name(index)} is there with other options. "
                         "Drop it: it is made anew at the next start."
                     ) from error
+
+
+def _said(cause: Any) -> str:
+    """The server's own words, without the rest of its answer."""
+    return str((cause.details or {}).get("errmsg") or f"code {cause.code}")[:_LONGEST_WORDS]
+
+
+def _remedy(collection: Collection) -> str:
+    plugin, dot, _ = collection.name.rpartition(".")
+    return f"Correct what the plugin {plugin} registers." if dot else "Look at that collection in the database."
 
 
 async def _expires_otherwise(database: Any, collection: str, index: Index) -> bool:

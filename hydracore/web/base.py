@@ -126,7 +126,8 @@ class Endpoint(RequestHandler):
     Whom it answers is said by ``public``, ``unverified`` or ``verified``; silence means verified, and stops the start.
     In a method there are ``self.caller`` (a :class:`CurrentUser`), ``self.network``, ``self.body(schema)`` and
     ``self.reply(value, status)``; a ``HydraError`` that it raises is answered as such. ``self.plugin`` is the plugin
-    that registered it. ``always`` says that it is answered however many requests there are.
+    that registered it. All else that it has is HydraCore's own, and stops the start in a plugin's endpoint; ``always``
+    says that it is answered however many requests there are.
     """
 
     challenge = BEARER
@@ -181,7 +182,9 @@ class Endpoint(RequestHandler):
         self._deadline = loop.time() + server.request_timeout
         self.web.in_flight.add(self)
         if not self._implements(self.request.method or ""):
-            return  # Tornado answers 405: that comes before 401 and 403.
+            # That comes before 401 and 403. Not left to Tornado, which calls whatever the method is named after.
+            self._refuse(MethodNotAllowed(self.allowed()))
+            return
         try:
             if len(self.web.in_flight) > server.max_requests and not self.always:
                 raise Overloaded().because("server.max_requests are in flight")

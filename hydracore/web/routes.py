@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from abc import ABCMeta
 from collections.abc import Iterable, Iterator
 
 from tornado.routing import PathMatches, Rule
@@ -35,6 +36,18 @@ SERVICE: dict[str, type[Endpoint]] = {
     "/.well-known/jwks.json": service.Jwks,
 }
 
+# What an endpoint may have of its own among the names that Endpoint has: its methods, and what pages are made with.
+_FREE = frozenset(
+    {"get", "head", "post", "put", "patch", "delete", "options"}
+    | {"challenge", "create_template_loader", "get_template_namespace", "get_template_path", "get_user_locale"}
+)
+# What is there in a request only, and what any class has and may not have another of.
+_OF_REQUESTS = frozenset(
+    {"_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
+    | {"application", "request", "web"}
+)
+_OF_OBJECTS = frozenset({"__getattr__", "__getattribute__", "__init__", "__new__", "__setattr__"})
+_CHALLENGE = re.compile(r"[\x20-\x7e]+")
 _PARAMETER = re.compile(r"\\\{([a-z][a-z0-9_]*)\\\}")
 
 
@@ -79,6 +92,7 @@ def plugin_calls(registry: Registry) -> tuple[tuple[type[Endpoint], Origin], ...
 def audited(table: Iterable[tuple[str, type[Endpoint]]]) -> Iterator[str]:
     """What is wrong with endpoints, in words."""
     for path, endpoint in table:
+        yield from _overriding(path, endpoint)
         for method in endpoint.allowed():
             function, what = getattr(endpoint, method.lower()), f"{endpoint.__name__} ({method} {path})"
             if access_of(endpoint, method) is None:
@@ -87,6 +101,25 @@ def audited(table: Iterable[tuple[str, type[Endpoint]]]) -> Iterator[str]:
                 yield f"{what} is no coroutine function: write async def {method.lower()}"
         if endpoint.allowed() == ["OPTIONS"]:
             yield f"{endpoint.__name__} ({path}) has no method: write async def get, say"
+
+
+def _overriding(path: str, endpoint: type[Endpoint]) -> Iterator[str]:
+    """What of Endpoint's is another's, by whatever class or descriptor. Doors are closed in ``prepare``, errors get
+    their shape in ``write_error``, requests are counted until ``on_finish``: one name too many, and one is not."""
+    what = f"{endpoint.__name__} ({path})"
+    if type(endpoint) not in (type, ABCMeta):
+        yield f"{what} has the metaclass {type(endpoint).__name__}, which may hide what it is: take it off"
+    # Looked at without being asked: a descriptor may say something else here than in a request.
+    absent = object()
+    names = {name for name in dir(Endpoint) if not name.startswith("__")} | _OF_REQUESTS | _OF_OBJECTS
+    for name in sorted(names - _FREE):
+        ours, theirs = (inspect.getattr_static(kind, name, absent) for kind in (Endpoint, endpoint))
+        if theirs is not ours:
+            yield f"{what} has {name}, which is HydraCore's and stays as it is: rename it, and call it from the method"
+    if isinstance(inspect.getattr_static(endpoint, "caller", None), property):
+        yield f"{what} has a property named caller, which HydraCore sets: rename it"
+    if not (isinstance(endpoint.challenge, str) and _CHALLENGE.fullmatch(endpoint.challenge)):
+        yield f"{what} has the challenge {endpoint.challenge!r}, which is no WWW-Authenticate header"
 
 
 def _audit(name: str, route: Route) -> None:
