@@ -3,11 +3,39 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 CodeKind = Literal["verification", "reset"]
 MailKind = Literal["verify_email", "reset_password", "password_changed", "registration"]
 KeyState = Literal["next", "active", "retired"]
+
+
+def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    raise TypeError("this is HydraCore's, to be read: change a copy.deepcopy() of it")
+
+
+class _Members(dict[str, Any]):
+    # Still a dict, so that JSON and BSON take it. A copy of it is a plain one.
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+class _Items(list[Any]):
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = clear = extend = insert = pop = remove = _refuse
+    reverse = sort = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[list[Any]]]:
+        return list, (list(self),)
+
+
+def read_only(value: Any) -> Any:
+    """What JSON gave, for others' eyes: whoever writes to it, at any depth, gets a ``TypeError``, and ``value`` is
+    as it was."""
+    if isinstance(value, Mapping):
+        return _Members({name: read_only(each) for name, each in value.items()})
+    return _Items(map(read_only, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -35,7 +63,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Account:
-    """An account, as plugins see it."""
+    """An account, as plugins see it. It is to be read: writing to its ``profile`` is a ``TypeError``."""
 
     id: str
     email: str
@@ -66,7 +94,7 @@ class User:
 
     @property
     def account(self) -> Account:
-        return Account(self.id, self.email, self.email_verified, self.created_at, self.profile)
+        return Account(self.id, self.email, self.email_verified, self.created_at, read_only(self.profile))
 
 
 @dataclass(frozen=True)
@@ -159,7 +187,7 @@ class Grant:
 @dataclass(frozen=True)
 class CurrentUser:
     """Who makes a request: what ``authenticate()`` gives to handlers. ``claims`` are those that plugins put into the
-    access token."""
+    access token. It is to be read: writing to ``profile`` or ``claims`` is a ``TypeError``."""
 
     id: str
     email: str

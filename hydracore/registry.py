@@ -31,7 +31,7 @@ from hydracore.fitting import (
 from hydracore.listening import Listening, Pump
 from hydracore.loading import Loaded, told_while_slow
 from hydracore.logs import logger
-from hydracore.models import Account
+from hydracore.models import Account, read_only
 from hydracore.records import (
     Authenticator,
     Collection,
@@ -164,7 +164,7 @@ class Registry:
 
     async def before_register(self, email: str, network: str, profile: Mapping[str, Any]) -> None:
         """Raises what a plugin refuses with, or 503 for one that is late or fails; so do the others."""
-        await self._ask("hydracore_before_register", email=email, network=network, profile=profile)
+        await self._ask("hydracore_before_register", email=email, network=network, profile=read_only(profile))
 
     async def before_login(self, account: Account, network: str, authenticator: str) -> None:
         await self._ask("hydracore_before_login", account=account, network=network, authenticator=authenticator)

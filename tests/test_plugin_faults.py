@@ -1,6 +1,7 @@
 """A plugin that raises, hangs, returns the wrong thing or blocks harms nobody else, and the log names it."""
 
 import asyncio
+import copy
 import json
 import socket
 import threading
@@ -19,6 +20,8 @@ from tornado.web import HTTPError
 
 from hydracore.calls import Calls
 from hydracore.plugin import (
+    Account,
+    Collection,
     Context,
     Count,
     Endpoint,
@@ -26,12 +29,15 @@ from hydracore.plugin import (
     HealthCheck,
     LimitBackend,
     PasswordPolicy,
+    PasswordRefused,
+    ProfileMember,
     RegistrationRefused,
     Route,
     Unavailable,
     events,
     hookimpl,
     public,
+    unverified,
 )
 from hydracore.threads import LoopExecutor, Threads
 
@@ -225,6 +231,90 @@ async def test_claims_of_two(open_site: OpenSite, expected_logs: list[str]) -> N
     same = claiming({"https://x.example/b": 1})
     other = await open_site(extra={"one": same, "two": same}, store={"database": "claims_of_two"})
     refused(await other.post("register", {"email": EMAIL, "password": PASSWORD}), 503, "unavailable")
+
+
+class Writing:
+    """Writes to what it is given to read, in the way that the address says."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @hookimpl
+    def hydracore_register_profile_members(self) -> list[ProfileMember]:
+        return [ProfileMember("team", {"type": "object"})]
+
+    @hookimpl
+    def hydracore_register_collections(self) -> list[Collection]:
+        return [Collection("seen")]
+
+    @hookimpl
+    def hydracore_register_routes(self) -> list[Route]:
+        return [Route("/writing", Scribble)]
+
+    @hookimpl
+    async def hydracore_before_register(self, email: str, profile: Any) -> None:
+        match email.partition("@")[0]:
+            case "member":
+                profile["admin"] = True
+            case "more":
+                profile |= {"admin": True}
+            case "inside":
+                profile["team"]["roles"].append("admin")
+
+    @hookimpl
+    async def hydracore_before_issue_token(self, account: Account) -> Mapping[str, Any] | None:
+        profile: Any = account.profile
+        match account.email.partition("@")[0]:
+            case "issue":
+                profile["admin"] = True
+            case "issues":
+                profile["team"]["roles"][0] = "admin"
+        await self.context.collection("seen").insert_one({"profile": profile})
+        copied = copy.deepcopy(profile)
+        copied["team"]["roles"].append("copied")
+        return {"writing:team": profile["team"], "writing:copied": copied["team"]}
+
+
+class Scribble(Endpoint):
+    @unverified
+    async def get(self) -> None:
+        self.reply({"was": self.caller.profile, "claims": self.caller.claims})
+
+    @unverified
+    async def post(self) -> None:
+        profile: Any = self.caller.profile
+        profile["team"].clear()
+
+
+@pytest.mark.parametrize("who", ["member", "more", "inside", "issue", "issues"])
+async def test_writing_to_what_is_read(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture, who: str
+) -> None:
+    """What a plugin is given is to be read, at any depth: one that writes is named, and nothing of it is kept."""
+    expected_logs += ["plugin failed", "unavailable"]
+    site = await open_site(extra={"writing": Writing})
+    body = {"email": f"{who}@example.com", "password": PASSWORD, "team": {"roles": ["reader"]}}
+    refused(await site.post("register", body), 503, "unavailable")
+    assert await site.hydra.services.store.users.page(None, 10) == []
+    assert blamed(caplog) == {"writing"}
+
+
+async def test_what_is_read(open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """It can be kept, copied, answered and put into a token as any other value; a call that writes to its caller is
+    named."""
+    site = await open_site(extra={"writing": Writing})
+    team = {"roles": ["reader"]}
+    first = tokens(await site.post("register", {"email": EMAIL, "password": PASSWORD, "team": team}), 201)
+    bearer = {"Authorization": f"Bearer {first['access_token']}"}
+    expected = {
+        "was": {"team": team},
+        "claims": {"writing:team": team, "writing:copied": {"roles": ["reader", "copied"]}},
+    }
+    assert json.loads((await site.ask("GET", "/auth/writing", **bearer)).body) == expected
+    expected_logs += ["plugin failed", "unavailable"]
+    refused(await site.post("writing", **bearer), 500, "internal_error")
+    assert json.loads((await site.me(first["access_token"])).body)["profile"] == {"team": team}
+    assert blamed(caplog) == {"writing"}
 
 
 class Moody:

@@ -15,7 +15,7 @@ from hydracore.errors import (
 )
 from hydracore.events import LoggedIn, LoggedOut, Refreshed, RefreshReused
 from hydracore.flows.services import Services
-from hydracore.models import CurrentUser, Grant, Session, User
+from hydracore.models import CurrentUser, Grant, Session, User, read_only
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,13 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
     if not claims.email_verified and not allow_unverified:
         raise EmailNotVerified().because("the access token is of before the proof of the address", **facts)
     return CurrentUser(
-        user.id, user.email, user.email_verified, user.created_at, session.id, user.profile, claims.added
+        user.id,
+        user.email,
+        user.email_verified,
+        user.created_at,
+        session.id,
+        read_only(user.profile),
+        read_only(claims.added),
     )
 
 
