@@ -1,6 +1,8 @@
 """Calling plugins: each call with its deadline, its time measured, its failure put down to the plugin's name."""
 
 import asyncio
+import json
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from hydracore.errors import HydraError, StoreUnavailable, Unavailable
+from hydracore.errors import HydraError, StoreUnavailable, Unavailable, ValidationFailed
 from hydracore.logs import logger
 
 log = logger("hydracore.plugins")
@@ -18,6 +20,11 @@ T = TypeVar("T")
 # One that will not be cancelled is left to itself; this many of each plugin may be.
 _MOST_LEFT = 1000
 _FULL = "too many calls of the plugin never ended"
+# RFC 9110, sections 5.1 and 5.5.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# Those that say what the body is: it is ours.
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 
 
 @dataclass
@@ -72,9 +79,9 @@ class Calls:
             raise
         except HydraError as error:
             # A refusal, or what the core itself told the plugin. A plugin has no 500 of its own.
-            failed = not (400 <= error.status < 500 or isinstance(error, Unavailable))
-            error.because(plugin=plugin, hook=hook)
+            failed = not _can_be_answered(error)
             if not failed:
+                HydraError.because(error, plugin=plugin, hook=hook)
                 raise
             self._blame(plugin, hook, error)
             raise otherwise().because(plugin=plugin, hook=hook) from error
@@ -203,6 +210,33 @@ class _Late(Exception):
 
 class _Full(Exception):
     """Too many calls of that plugin never ended for another one."""
+
+
+def _can_be_answered(error: HydraError) -> bool:
+    """Whether a refusal has the one shape of errors. A subclass may say anything, or fail to say it, and by the time
+    when it is written nobody would know whose it was."""
+    try:
+        body, detail = error.public(), list if isinstance(error, ValidationFailed) else str
+        json.dumps([body, error.code, dict(error.why)], allow_nan=False, ensure_ascii=False).encode()
+        return (
+            isinstance(body, dict)
+            and set(body) == {"detail", "code"}
+            and isinstance(body["detail"], detail)
+            and isinstance(body["code"], str)
+            and isinstance(error.code, str)
+            and isinstance(error.status, int)
+            and 400 <= error.status < (600 if isinstance(error, Unavailable) else 500)
+            and _are_headers(error.headers())
+        )
+    except Exception:
+        return False
+
+
+def _are_headers(headers: Mapping[str, str]) -> bool:
+    return all(
+        _HEADER_NAME.fullmatch(name) and name.lower() not in _OF_THE_BODY and _HEADER_VALUE.fullmatch(value)
+        for name, value in headers.items()
+    )
 
 
 async def _guarded(work: Callable[[], Awaitable[T]]) -> T:

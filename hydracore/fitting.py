@@ -36,6 +36,7 @@ OUR_WORDS = frozenset(
     )
 )
 _CLAIMS_BYTES = 2048
+_PROFILE_BYTES = 65_536
 _OURS, _PYTHONS = Path(__file__).parent, Path(traceback.__file__).parent
 _MEMBER = re.compile("[a-z][a-z0-9_]{0,63}")
 _OWNER = re.compile("[A-Za-z0-9_.-]{1,64}")
@@ -289,16 +290,29 @@ def checked_identity(answer: Any) -> Identity | None:
         return None
     if not isinstance(answer, Identity):
         raise TypeError(f"an authenticator returns an Identity or None, not {type(answer).__name__}")
-    profile = json.loads(json.dumps(dict(answer.profile), allow_nan=False, ensure_ascii=False).encode())
+    # Not what passes for one: "FALSE" would prove the address.
+    if not isinstance(answer.email_verified, bool):
+        raise TypeError(f"email_verified of an identity is a bool, not {type(answer.email_verified).__name__}")
+    written = json.dumps(dict(answer.profile), allow_nan=False, ensure_ascii=False).encode()
+    if len(written) > _PROFILE_BYTES:
+        raise ValueError(f"the profile of the identity has {len(written)} bytes of JSON, more than {_PROFILE_BYTES}")
+    profile = json.loads(written)
     if not storable(profile):
-        raise ValueError("the profile of the identity holds a number or a name that cannot be kept")
-    return Identity(bool(answer.email_verified), profile)
+        raise ValueError("the profile of the identity holds a number, a name or a depth that cannot be kept")
+    return Identity(answer.email_verified, profile)
 
 
-def check_nothing(what: str, answer: Any) -> None:
+def check_nothing(what: str, answer: Any, does: str = "refuses by raising") -> None:
     """What refuses by raising returns nothing. Raises ``TypeError``: whoever returns False meant to refuse."""
     if answer is not None:
-        raise TypeError(f"{what} refuses by raising, and returns nothing: not {type(answer).__name__}")
+        raise TypeError(f"{what} {does}, and returns nothing: not {type(answer).__name__}")
+
+
+def checked_words(answer: Any) -> str:
+    """A health check's answer. Raises ``TypeError`` for what is none."""
+    if not isinstance(answer, str):
+        raise TypeError(f'a health check returns a sentence, or "" when all is well, not {type(answer).__name__}')
+    return answer
 
 
 def checked_count(answer: Any, window: int) -> Count:

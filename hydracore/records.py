@@ -26,8 +26,8 @@ async def _nothing_to_close() -> None:
 class MailTransport:
     """Hands messages over.
 
-    ``send(message, key)`` returns once the message is taken over. It raises ``MailDeferred``
-    where a later try may work and ``MailRefused`` where none will; anything else it raises counts
+    ``send(message, key)`` returns, and returns nothing, once the message is taken over. It raises ``MailDeferred``
+    where a later try may work and ``MailRefused`` where none will; anything else that it raises, or returns, counts
     as deferred. ``key`` is the same for each try of one message, for transports that can refuse
     duplicates by it. It is called from one event loop, several at a time, and has ``mail.timeout``
     seconds. ``close()`` is called once, at the end. ``delivers`` is False for a transport
@@ -99,7 +99,8 @@ class LimitBackend:
 class Identity:
     """What an authenticator vouches for: the owner of the address signed in.
 
-    ``email_verified`` says that the address is proven. ``profile`` is kept when the account is made.
+    ``email_verified`` says that the address is proven; it is True or False, and nothing that passes for them.
+    ``profile`` is kept when the account is made; it has 65,536 bytes of JSON at most.
     """
 
     email_verified: bool = True
@@ -205,7 +206,7 @@ class HealthCheck:
     """Says whether what a plugin depends on is there; ``hydracore plugins list`` asks.
 
     ``check()`` returns "" when all is well, else a sentence for the operator, without secrets. It has
-    ``plugins.timeout`` seconds; raising counts as a sentence too.
+    ``plugins.timeout`` seconds; raising, or returning what is no text, counts as a sentence too.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from email.message import EmailMessage
 from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from hydracore.fitting import (
     checked_claims,
     checked_count,
     checked_identity,
+    checked_words,
     choose,
     registered,
 )
@@ -121,7 +123,8 @@ class Registry:
 
     def _measure(self, mail_timeout: float) -> None:
         for name, transport in self.transports.items():
-            send = self.calls.measured(self.owner_of(transport), "mail_transport", transport.send, mail_timeout)
+            work = partial(_handed_over, transport)
+            send = self.calls.measured(self.owner_of(transport), "mail_transport", work, mail_timeout)
             self.transports[name] = replace(transport, send=send)
         for name, backend in self.backends.items():
             # Without a deadline of its own, for the sake of speed: the limiter has one.
@@ -218,12 +221,16 @@ class Registry:
 
     async def _judged(self, policy: PasswordPolicy, new_password: NewPassword) -> None:
         answers: list[Any] = []
-        if policy.check is not None:
-            work: Callable[[], Any] = partial(policy.check, new_password.password, new_password.email)
-            answers.append(await self._threads_of(self.owner_of(policy)).run(work))
-        if policy.judge is not None:
-            judge: Callable[[NewPassword], Awaitable[Any]] = policy.judge
-            answers.append(await judge(new_password))
+        try:
+            if policy.check is not None:
+                work: Callable[[], Any] = partial(policy.check, new_password.password, new_password.email)
+                answers.append(await self._threads_of(self.owner_of(policy)).run(work))
+            if policy.judge is not None:
+                judge: Callable[[NewPassword], Awaitable[Any]] = policy.judge
+                answers.append(await judge(new_password))
+        except PasswordRefused as refusal:
+            str(refusal).encode()  # One without words is the policy's failure.
+            raise
         for answer in answers:
             check_nothing("a policy", answer)
 
@@ -238,10 +245,9 @@ class Registry:
 
     async def health(self, check: HealthCheck) -> str:
         """What a health check says; "" when all is well."""
+        work = partial(_told, check.check)
         try:
-            return str(
-                await self.calls.measured(self.owner_of(check), "health_check", check.check, self.calls.timeout)()
-            )
+            return await self.calls.measured(self.owner_of(check), "health_check", work, self.calls.timeout)()
         except TimeoutError as error:
             return str(error)
         except Exception as error:
@@ -277,6 +283,15 @@ class Registry:
 
 async def _counted(hit: Callable[[str, int, int], Awaitable[Any]], key: str, window: int, cost: int) -> Count:
     return checked_count(await hit(key, window, cost), window)
+
+
+async def _handed_over(transport: MailTransport, message: EmailMessage, key: str) -> None:
+    send: Callable[[EmailMessage, str], Awaitable[Any]] = transport.send
+    check_nothing(f"the mail transport {transport.name}", await send(message, key))
+
+
+async def _told(check: Callable[[], Awaitable[Any]]) -> str:
+    return checked_words(await check())
 
 
 def _name(record: Any) -> str:

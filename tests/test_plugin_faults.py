@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from processes import Server, StartServer, until
 from support import PASSWORD, OpenSite, Site, refused, tokens
-from tornado.web import HTTPError
+from tornado.web import Finish, HTTPError
 
 from hydracore.calls import Calls
 from hydracore.plugin import (
@@ -26,8 +27,10 @@ from hydracore.plugin import (
     Count,
     Endpoint,
     EventListener,
+    Forbidden,
     HealthCheck,
     LimitBackend,
+    MailTransport,
     PasswordPolicy,
     PasswordRefused,
     ProfileMember,
@@ -530,6 +533,201 @@ async def test_faulty_endpoints(
     assert blamed(caplog) == {"routed"}
 
 
+class Sayings(Forbidden):
+    """Refuses in words of its own."""
+
+    def __init__(self, **said: Any) -> None:
+        super().__init__()
+        vars(self).update(said)
+
+
+class Silent(Forbidden):
+    def public(self) -> dict[str, Any]:
+        raise KeyError("no words")
+
+
+class Partial(Forbidden):
+    def public(self) -> dict[str, Any]:
+        return {"detail": "Not you."}
+
+
+class Unwritable(Forbidden):
+    def public(self) -> dict[str, Any]:
+        return {"detail": "Not you.", "code": {1, 2}}
+
+
+class Heading(Forbidden):
+    def __init__(self, *pair: Any) -> None:
+        super().__init__()
+        self.pair = pair
+
+    def headers(self) -> Mapping[str, str]:
+        return dict([self.pair])
+
+
+class Wordless(PasswordRefused):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+REFUSALS = [
+    *(Silent(), Partial(), Unwritable(), Sayings(status="403"), Sayings(status=200), Sayings(status=503)),
+    *(Sayings(detail="\ud800"), Sayings(detail=7), Sayings(code=None), Sayings(code="\ud800"), Sayings(why=7)),
+    *(Heading("X-Acme", "a\r\nSet-Cookie: b"), Heading("X-Acme", "\u20ac"), Heading("X Acme", "a"), Heading(7, "a")),
+    *(Heading("X-Acme", None), Heading("Content-Length", "3"), Forbidden().because(what=object())),
+]
+
+
+class Refusing:
+    """Refuses with what the test says."""
+
+    what: Exception = Forbidden()
+
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    def hydracore_register_routes(self) -> list[Route]:
+        return [Route("/refusing", Refuse)]
+
+    @hookimpl
+    def hydracore_register_password_policies(self) -> list[PasswordPolicy]:
+        return [PasswordPolicy("refusing", self.check)]
+
+    @hookimpl
+    async def hydracore_before_register(self) -> None:
+        raise Refusing.what
+
+    def check(self, password: str, email: str) -> None:
+        if isinstance(Refusing.what, PasswordRefused):
+            raise Refusing.what
+
+
+@public
+class Refuse(Endpoint):
+    async def get(self) -> None:
+        raise Refusing.what
+
+
+@pytest.mark.parametrize("what", REFUSALS, ids=lambda what: f"{type(what).__name__}-{vars(what)}"[:60])
+async def test_refusals_that_are_none(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture, what: Exception
+) -> None:
+    """A refusal that cannot be written in the one shape of errors is its plugin's failure, in a hook and in a call."""
+    expected_logs += ["plugin failed", "unavailable"]
+    Refusing.what = what
+    site = await open_site(extra={"refusing": Refusing})
+    refused(await site.post("register", {"email": EMAIL, "password": PASSWORD}), 503, "unavailable")
+    refused(await site.ask("GET", "/auth/refusing"), 500, "internal_error")
+    assert blamed(caplog) == {"refusing"}
+    await site.hydra._refusals.flush()
+
+
+async def test_refusals_of_its_own(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A status, a code, a sentence and headers of its own are answered as they are."""
+    expected_logs.append("unavailable")
+    site = await open_site(extra={"refusing": Refusing})
+    body = {"email": EMAIL, "password": PASSWORD}
+    Refusing.what = Sayings(status=410, code="gone", detail="Long gone, Zo\u00eb.")
+    for answer in (await site.post("register", body), await site.ask("GET", "/auth/refusing")):
+        assert refused(answer, 410, "gone") == "Long gone, Zo\u00eb."
+    Refusing.what = Heading("X-Acme", "a b")
+    assert (await site.ask("GET", "/auth/refusing")).headers["X-Acme"] == "a b"
+    Refusing.what = Unavailable(7)
+    assert (await site.ask("GET", "/auth/refusing")).headers["Retry-After"] == "7"
+
+
+@pytest.mark.parametrize("what", [PasswordRefused("\ud800"), Wordless()])
+async def test_objections_that_are_none(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture, what: Exception
+) -> None:
+    """A policy's objection that has no words is the policy's failure."""
+    expected_logs += ["plugin failed", "unavailable"]
+    Refusing.what = what
+    site = await open_site(extra={"refusing": Refusing})
+    refused(await site.post("register", {"email": EMAIL, "password": PASSWORD}), 503, "unavailable")
+    assert blamed(caplog) == {"refusing"}
+
+
+@public
+class Replying(Endpoint):
+    """Answers as the path says."""
+
+    async def get(self, how: str) -> Any:
+        match how:
+            case "nan":
+                self.reply({"a": float("nan")})
+            case "set":
+                self.reply({"a": {1}})
+            case "none":
+                self.reply(None)  # type: ignore[arg-type]  # so it is
+            case "body":
+                self.reply({"a": 1}, 204)
+            case "text":
+                self.reply({}, "200")  # type: ignore[arg-type]  # so it is
+            case "high":
+                self.reply({}, 999)
+            case "low":
+                self.reply({}, 101)
+            case "returned":
+                return {"a": 1}
+            case "status":
+                self.set_status("200")  # type: ignore[arg-type]  # so it is
+            case "unfit":
+                self.set_status(204)
+                self.write("a body")
+            case "finish":
+                raise Finish([1])
+            case "error":
+                raise HTTPError("404")  # type: ignore[arg-type]  # so it is
+            case "server":
+                raise HTTPError(502)
+            case "empty":
+                self.reply({}, 204)
+            case "ended":
+                raise Finish({"a": 1})
+            case "sent":
+                return self.finish({"a": 1})
+            case "made":
+                self.reply({"a": "</script>", "b": "\u00eb"}, HTTPStatus.CREATED)
+        return None
+
+
+class Answering:
+    def __init__(self, context: Context) -> None:
+        pass
+
+    @hookimpl
+    def hydracore_register_routes(self) -> list[Route]:
+        return [Route("/answering/{how}", Replying)]
+
+
+NO_ANSWERS = ["nan", "set", "none", "body", "text", "high", "low", "returned", "status", "unfit"]
+
+
+@pytest.mark.parametrize("how", [*NO_ANSWERS, "finish", "error", "server"])
+async def test_answers_that_are_none(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """An answer that cannot be sent, or is returned in place of being sent, is a 500 that is put down to the plugin."""
+    expected_logs += ["plugin failed", "unavailable"]
+    site = await open_site(extra={"answering": Answering})
+    refused(await site.ask("GET", f"/auth/answering/{how}"), 500, "internal_error")
+    assert blamed(caplog) == {"answering"}
+
+
+async def test_answers(open_site: OpenSite) -> None:
+    """An answer without a body, one that is sent at once, and one that ends the method are sent as they are."""
+    site = await open_site(extra={"answering": Answering})
+    answer = await site.ask("GET", "/auth/answering/empty")
+    assert (answer.code, answer.body, "Content-Type" in answer.headers) == (204, b"", False)
+    for how in ("ended", "sent"):
+        assert json.loads((await site.ask("GET", f"/auth/answering/{how}")).body) == {"a": 1}
+    answer = await site.ask("GET", "/auth/answering/made")
+    assert (answer.code, answer.body) == (201, b'{"a": "<\\/script>", "b": "\\u00eb"}')
+    assert answer.headers["Content-Type"] == "application/json; charset=UTF-8"
+
+
 class Uncountable:
     """Takes down a limit backend, and its health, in the way that is set."""
 
@@ -549,7 +747,9 @@ class Uncountable:
             raise self.answer
         return self.answer
 
-    async def check(self) -> str:
+    async def check(self) -> Any:
+        if self.answer is not None:
+            return self.answer
         raise SystemExit(3)
 
 
@@ -580,6 +780,64 @@ async def test_a_faulty_health_check(open_site: OpenSite) -> None:
     site = await open_site(extra={"uncountable": Uncountable})
     [check] = site.hydra.registry.checks.values()
     assert await site.hydra.registry.health(check) == "RuntimeError: SystemExit"
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(False, "bool"), (7, "int"), (b"ok", "bytes")])
+async def test_a_health_check_without_words(open_site: OpenSite, answer: Any, kind: str) -> None:
+    """A health check that returns something else than text is told as its failure, not shown."""
+    site = await open_site(extra={"uncountable": Uncountable})
+    [check] = site.hydra.registry.checks.values()
+    site.hydra.registry.loaded["uncountable"].plugin.answer = answer  # type: ignore[attr-defined]
+    said = await site.hydra.registry.health(check)
+    assert said == f'TypeError: a health check returns a sentence, or "" when all is well, not {kind}'
+    assert site.hydra.plugin_times()["uncountable", "health_check"].failures == 1
+
+
+class Careless:
+    """A mail transport that returns what it thinks of a message, and a health check that returns nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self.answers: list[Any] = [False, None]
+        self.keys: list[str] = []
+
+    @hookimpl
+    def hydracore_register_mail_transports(self) -> list[MailTransport]:
+        return [MailTransport("careless", self.send)]
+
+    @hookimpl
+    def hydracore_register_health_checks(self) -> list[HealthCheck]:
+        return [HealthCheck("careless", self.check)]
+
+    async def send(self, message: object, key: str) -> Any:
+        self.keys.append(key)
+        return self.answers[len(self.keys) - 1]
+
+    async def check(self) -> Any:
+        return None
+
+
+async def test_a_transport_that_returns_false(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A message that a transport did not take over, by what it returned, is not lost: it is tried again."""
+    expected_logs.append("mail deferred")
+    site = await open_site(extra={"careless": Careless}, mail={"transport": "careless"})
+    plugin: Any = site.hydra.registry.loaded["careless"].plugin
+    await site.register()
+    outbox = site.hydra.services.store.outbox
+    for _ in range(500):
+        if [intent.error for intent in await outbox.list(10)] not in ([""], []):
+            break
+        await asyncio.sleep(0.01)
+    [waiting] = await outbox.list(10)
+    assert "the mail transport careless" in waiting.error
+    site.clock.forward(minutes=1)
+    for _ in range(500):
+        if await outbox.list(10) == []:
+            break
+        await asyncio.sleep(0.01)
+    assert await outbox.list(10) == []
+    assert plugin.keys[0] == plugin.keys[1]
+    [check] = site.hydra.registry.checks.values()
+    assert "not NoneType" in await site.hydra.registry.health(check)
 
 
 BLOCKING = """

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from json import dumps
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ from hydracore.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from hydracore.fitting import check_nothing
 from hydracore.flows.services import Services
 from hydracore.flows.session import authenticate, log_out
 from hydracore.logs import logger
@@ -93,6 +95,13 @@ async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified
     if not token:
         raise NotAuthenticated().because("no access token came")
     return await authenticate(web.services, token, allow_unverified=allow_unverified)
+
+
+def _checked_status(status: Any) -> int:
+    """One that ends a request. Raises ``ValueError`` for what is none."""
+    if not isinstance(status, int) or not 200 <= status < 600:
+        raise ValueError(f"{status!r} is no status of an answer: 200 to 599")
+    return status
 
 
 def _head_size(request: HTTPServerRequest) -> int:
@@ -214,10 +223,27 @@ class Endpoint(RequestHandler):
                 if of is None:
                     await work()
                 else:
-                    call = self.web.services.registry.calls.call
+                    call, work = self.web.services.registry.calls.call, partial(self._complete, work)
                     await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
 
         setattr(self, name, guarded)
+
+    async def _complete(self, work: Callable[[], Awaitable[Any]]) -> None:
+        """A plugin's method with the end of its answer: what cannot be sent is the plugin's failure too."""
+        rest: tuple[Any, ...] = ()
+        try:
+            answer = await work()
+            if not self._finished:
+                check_nothing("a method", answer, "answers by self.reply")
+        except Finish as end:
+            rest = end.args
+        except HTTPError as error:
+            if _checked_status(error.status_code) >= 500:
+                raise RuntimeError("a plugin has no 500 of its own") from error
+            raise
+        if not self._finished:
+            _checked_status(self.get_status())
+            self.finish(*rest)
 
     def _refuse(self, error: HydraError) -> None:
         """Answer with ``error`` once the body has been read: an answer before that would close the
@@ -256,8 +282,14 @@ class Endpoint(RequestHandler):
         return parse_json(b"".join(self._chunks))
 
     def reply(self, value: Mapping[str, Any], status: int = 200) -> None:
-        self.set_status(status)
-        self.write(dict(value))
+        """Answer with ``value`` as JSON; {} where the status is one without a body (204). Raises ``ValueError`` or
+        ``TypeError`` for what is no JSON, and for a status that ends no request."""
+        self.set_status(_checked_status(status))
+        if not value and self._should_not_send_content(status):
+            return
+        # As Tornado writes JSON, but for NaN and its like, which are none.
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        self.write(dumps(dict(value), allow_nan=False).replace("</", "<\\/"))
 
     def sign_in(self, grant: Grant, status: int = 200) -> None:
         """Answer a grant to a client that may be a browser: cookies, and the tokens in the body

@@ -176,10 +176,14 @@ async def test_its_own_refusal(open_site: OpenSite) -> None:
 
 
 async def test_odd_answers(open_site: OpenSite, expected_logs: list[str]) -> None:
-    """True is no identity, and no account holds just anything: nobody is signed in by mistake."""
+    """True is no identity, what passes for True proves no address, and no account holds just anything: nobody is signed
+    in by mistake."""
     expected_logs += ["plugin failed", "unavailable"]
     site = await opened(open_site)
+    proofs = ("FALSE", "true", 1, None)
     profiles = (
+        {"much": "x" * 17_000_000},
+        {"many": ["x"] * 20_000},
         {"$where": 1},
         {"a.b": 1},
         {"n": 2**70},
@@ -188,7 +192,8 @@ async def test_odd_answers(open_site: OpenSite, expected_logs: list[str]) -> Non
         {"x": "\ud800"},
         7,
     )
-    for odd in (True, {"email": EMAIL}, EMAIL, *(Identity(profile=profile) for profile in profiles)):  # type: ignore[arg-type]
+    identities = [Identity(proof) for proof in proofs] + [Identity(profile=profile) for profile in profiles]  # type: ignore[arg-type]
+    for odd in (True, {"email": EMAIL}, EMAIL, *identities):
         directory(site).identity = odd
         refused(await login(site), 503, "unavailable")
     assert await account(site) is None
