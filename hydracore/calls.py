@@ -10,7 +10,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from hydracore.errors import HydraError, StoreUnavailable, Unavailable, ValidationFailed
+from hydracore.errors import HydraError, StoreUnavailable, Unavailable
 from hydracore.logs import logger
 
 log = logger("hydracore.plugins")
@@ -79,12 +79,13 @@ class Calls:
             raise
         except HydraError as error:
             # A refusal, or what the core itself told the plugin. A plugin has no 500 of its own.
-            failed = not _can_be_answered(error)
+            flaw = _flaw(error)
+            failed = bool(flaw)
             if not failed:
                 HydraError.because(error, plugin=plugin, hook=hook)
                 raise
             self._blame(plugin, hook, error)
-            raise otherwise().because(plugin=plugin, hook=hook) from error
+            raise otherwise().because(flaw, plugin=plugin, hook=hook) from error
         except _Late as error:
             log.error("plugin is late", plugin=plugin, hook=hook, seconds=self.timeout)  # noqa: TRY400  # a trace says nothing
             raise Unavailable().because("the plugin is late", plugin=plugin, hook=hook) from error
@@ -212,24 +213,28 @@ class _Full(Exception):
     """Too many calls of that plugin never ended for another one."""
 
 
-def _can_be_answered(error: HydraError) -> bool:
-    """Whether a refusal has the one shape of errors. A subclass may say anything, or fail to say it, and by the time
-    when it is written nobody would know whose it was."""
+def _flaw(error: HydraError) -> str:
+    """Why a refusal cannot be answered in the one shape of errors; "" where it can. A subclass may say anything, or
+    fail to, and by the time when it is written nobody would know whose it was."""
     try:
-        body, detail = error.public(), list if isinstance(error, ValidationFailed) else str
+        body, status, headers = error.public(), error.status, error.headers()
         json.dumps([body, error.code, dict(error.why)], allow_nan=False, ensure_ascii=False).encode()
-        return (
-            isinstance(body, dict)
-            and set(body) == {"detail", "code"}
-            and isinstance(body["detail"], detail)
-            and isinstance(body["code"], str)
-            and isinstance(error.code, str)
-            and isinstance(error.status, int)
-            and 400 <= error.status < (600 if isinstance(error, Unavailable) else 500)
-            and _are_headers(error.headers())
-        )
-    except Exception:
-        return False
+        if not (isinstance(status, int) and 400 <= status < (600 if isinstance(error, Unavailable) else 500)):
+            return "a plugin refuses with a status from 400 to 499, or Unavailable"
+        if not (isinstance(body, dict) and set(body) == {"detail", "code"} and _are_texts(body["code"], error.code)):
+            return "a refusal has a detail and a code, and nothing else"
+        if not isinstance(body["detail"], list if status == 422 else str):
+            return "the detail of a refusal is a sentence, and with 422 a list"
+        names = {name.lower() for name in headers}
+        if not _are_headers(headers) or (status in (429, 503) and "retry-after" not in names):
+            return "the headers of a refusal are texts that HTTP takes, and 429 and 503 have Retry-After"
+    except Exception as cause:
+        return f"its refusal cannot be written: {type(cause).__name__}"
+    return ""
+
+
+def _are_texts(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _are_headers(headers: Mapping[str, str]) -> bool:

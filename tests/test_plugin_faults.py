@@ -574,7 +574,13 @@ REFUSALS = [
     *(Silent(), Partial(), Unwritable(), Sayings(status="403"), Sayings(status=200), Sayings(status=503)),
     *(Sayings(detail="\ud800"), Sayings(detail=7), Sayings(code=None), Sayings(code="\ud800"), Sayings(why=7)),
     *(Heading("X-Acme", "a\r\nSet-Cookie: b"), Heading("X-Acme", "\u20ac"), Heading("X Acme", "a"), Heading(7, "a")),
-    *(Heading("X-Acme", None), Heading("Content-Length", "3"), Forbidden().because(what=object())),
+    *(
+        Sayings(status=422),
+        Sayings(status=429),
+        Heading("X-Acme", None),
+        Heading("Content-Length", "3"),
+        Forbidden().because(what=object()),
+    ),
 ]
 
 
@@ -620,6 +626,8 @@ async def test_refusals_that_are_none(
     refused(await site.post("register", {"email": EMAIL, "password": PASSWORD}), 503, "unavailable")
     refused(await site.ask("GET", "/auth/refusing"), 500, "internal_error")
     assert blamed(caplog) == {"refusing"}
+    lines = [record.__dict__ for record in caplog.records if record.message == "unavailable"]
+    assert {(line["plugin"], "refus" in line["reason"]) for line in lines} == {("refusing", True)}
     await site.hydra._refusals.flush()
 
 

@@ -31,6 +31,8 @@ class AuthenticatorSuite(Suite[Authenticator]):
             identity = await _asked(authenticator, written, password)
             kind = type(identity).__name__
             expect(isinstance(identity, Identity), f"for {written} and the right password it returned {kind}")
+            proof = getattr(identity, "email_verified", None)
+            expect(isinstance(proof, bool), f"email_verified is {proof!r}, and neither True nor False")
 
     async def check_wrong_passwords(self, authenticator: Authenticator) -> None:
         """A password that is nearly right, or hostile, gets None."""

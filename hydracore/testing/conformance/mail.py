@@ -123,7 +123,7 @@ class MailTransportSuite(Suite[MailTransport]):
             if not deadline.expired():
                 raise
             raise NotConforming(f"no answer for {self.timeout} s") from error
-        expect(answer is None, f"it returned {answer!r}, which nobody looks at: what is not taken over is raised")
+        expect(answer is None, f"it returned {answer!r}, and so the message counts as not taken over")
 
     def _message(self, subject: str, text: str = "Hello.\n", to: str | None = None) -> EmailMessage:
         to = self.recipient if to is None else to
