@@ -106,6 +106,7 @@ class HydraCore:
             self.config.mail.product,
             language=self.config.mail.language,
             folders=self.registry.loaded.template_folders,
+            plugins=tuple(self.registry.loaded),
         )
         self._calls = routes.plugin_calls(self.registry)
         self._schemas = own_schemas(self.registry.members.values())

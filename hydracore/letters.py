@@ -1,7 +1,8 @@
 """Letters: from templates to messages, in the reader's language where there is a translation."""
 
+import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -34,19 +35,27 @@ PARTS = ("subject.txt", "body.txt", "body.html")
 # Headers are not folded: folding may split a long international address into another one.
 _POLICY = policy.SMTP.clone(max_line_length=900)
 _INTERNATIONAL = policy.SMTPUTF8.clone(max_line_length=900)  # RFC 6532: a local part beyond ASCII stays as it is.
-_TAG = re.compile(r"[a-z]{2,8}(-[a-z0-9]{2,8})*")
+# As Accept-Language is read, in lower case; RFC 5646 has no languages of more than three letters.
+_TAG = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")
 
 
 class Templates:
     """``<kind>/{subject.txt,body.txt,body.html}``, and ``<kind>/<language>/…`` for translations.
 
-    ``folders`` are the plugins' ``templates/mail``, by name, in order: the first that has a file wins, ours come
-    last. ``language`` is that of the files without one. Raises :class:`PluginError` for a plugin's template
-    that is not whole.
+    ``folders`` are the plugins' ``templates``, by name, in order, whose ``mail`` is looked into: the first that has a
+    file wins, ours come last. ``plugins`` are the names of all that are loaded, whose mails there may be.
+    ``language`` is that of the files without one. Raises :class:`PluginError` for a plugin's template that is not
+    whole, and for one that no mail would use.
     """
 
     def __init__(
-        self, sender: str, product: str, *, language: str = "en", folders: Mapping[str, Path] | None = None
+        self,
+        sender: str,
+        product: str,
+        *,
+        language: str = "en",
+        folders: Mapping[str, Path] | None = None,
+        plugins: Collection[str] = (),
     ) -> None:
         folders = folders or {}
         self._sender = sender
@@ -54,14 +63,16 @@ class Templates:
         self._language = language
         own = PackageLoader("hydracore", "templates/mail")
         self._jinja = Environment(
-            loader=ChoiceLoader([*(FileSystemLoader(folder) for folder in folders.values()), own]),
+            loader=ChoiceLoader([*(FileSystemLoader(folder / "mail") for folder in folders.values()), own]),
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             keep_trailing_newline=True,
         )
         kinds = {name.partition("/")[0] for name in own.list_templates()}
         for plugin, folder in folders.items():
-            self._check(plugin, folder, kinds)
+            for flaw in _misplaced(folder, plugin, kinds, {plugin, *plugins}):
+                raise PluginError(plugin, f"The plugin {plugin} has {flaw}")
+            self._check(plugin, folder / "mail", kinds)
         self._known = set(self._jinja.list_templates())
 
     def compose(
@@ -101,7 +112,7 @@ class Templates:
     def _check(self, plugin: str, folder: Path, ours: set[str]) -> None:
         for letter in _letters(folder):
             name = letter.relative_to(folder).as_posix()
-            there = {file.name for file in letter.iterdir() if file.is_file()}
+            there = {file.name for file in _inside(letter) if file.is_file()}
             # What replaces a part of ours leaves us the others; a letter of its own, or a translation, is whole.
             absent = set() if name in ours else set(PARTS) - there
             if absent or there - set(PARTS):
@@ -134,11 +145,50 @@ class Templates:
 
 def _letters(folder: Path) -> Iterator[Path]:
     """The folders that hold parts: one a kind, and one a translation of it."""
-    for kind in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        translations = sorted(entry for entry in kind.iterdir() if entry.is_dir() and _TAG.fullmatch(entry.name))
-        if any(entry.is_file() for entry in kind.iterdir()) or not translations:
+    for kind in _inside(folder):
+        translations = [entry for entry in _inside(kind) if entry.is_dir()]
+        if any(entry.is_file() for entry in _inside(kind)) or not translations:
             yield kind
         yield from translations
+
+
+def _misplaced(folder: Path, plugin: str, ours: Collection[str], plugins: Collection[str]) -> Iterator[str]:
+    """What lies where no mail would look for it, in words, each with the remedy: nobody would miss it."""
+    for entry in _inside(folder):
+        if entry.name != "mail" and entry.is_dir() and any(file.name in PARTS for file in entry.rglob("*")):
+            yield f"mail templates in {entry}, where nothing looks for them: put them into {folder / 'mail'}."
+    for kind in _inside(folder / "mail"):
+        owner, dot, rest = kind.name.partition(".")
+        if not kind.is_dir():
+            yield f"the file {kind}, which belongs to no mail: put it into a folder named after one, such as {sorted(ours)[0]}."
+        elif kind.name not in ours and not (dot and rest and owner in plugins):
+            yield f"a template {kind}, and there is no such mail{_meant(kind.name, plugin, ours, plugins)}"
+        else:
+            yield from _no_translations(kind)
+
+
+def _no_translations(kind: Path) -> Iterator[str]:
+    for entry in _inside(kind):
+        if entry.is_dir() and not _TAG.fullmatch(entry.name):
+            tag = entry.name.lower().replace("_", "-")
+            remedy = f"name it {tag}" if _TAG.fullmatch(tag) else "name it after one, such as de or pt-br"
+            yield f"a template {entry}, which is no language's: {remedy}."
+        elif entry.is_dir():
+            yield from (f"a folder {each} in a translation: take it out." for each in _inside(entry) if each.is_dir())
+
+
+def _meant(kind: str, plugin: str, ours: Collection[str], plugins: Collection[str]) -> str:
+    owner, _, rest = kind.partition(".")
+    if near := difflib.get_close_matches(owner, plugins if rest else ours, 1):
+        return f"; did you mean {near[0]}{'.' if rest else ''}{rest}?"
+    if rest:
+        return f": no plugin {owner} is loaded. Add it to plugins.enabled, or take the template out."
+    return f": HydraCore's are {', '.join(sorted(ours))}; one of the plugin's own would be {plugin}.{owner}."
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What is in a folder, but for what is hidden, such as .gitkeep."""
+    return sorted(entry for entry in folder.iterdir() if entry.name[0] != ".") if folder.is_dir() else []
 
 
 def read_letter(raw: bytes) -> EmailMessage:

@@ -119,9 +119,9 @@ class Loaded(Mapping[str, Owned]):
 
     @property
     def template_folders(self) -> dict[str, Path]:
-        """The folders of mail templates that plugins bring, by plugin, in order."""
+        """The folders of templates that plugins bring, by plugin, in order."""
         folders = {name: owned.source.folder for name, owned in self.items() if owned.source}
-        found = {name: folder / "templates" / "mail" for name, folder in folders.items() if folder}
+        found = {name: folder / "templates" for name, folder in folders.items() if folder}
         return {name: folder for name, folder in found.items() if folder.is_dir()}
 
     def blame(self, frame: FrameType | None) -> str:

@@ -311,6 +311,48 @@ def test_templates_that_are_not_whole(folder: Path, kind: str, parts: tuple[str,
     assert said in message
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("verify_emial", ["verify_emial, and there is no such mail", "did you mean verify_email?"]),
+        ("won", ["mail/won, and there is no such mail", "acme.won", "account_exists, password_changed"]),
+        ("acmee.won", ["mail/acmee.won", "did you mean acme.won?"]),
+        ("invites.invitation", ["mail/invites.invitation", "no plugin invites is loaded", "plugins.enabled"]),
+        ("verify_email/de_DE", ["verify_email/de_DE, which is no language's", "name it de-de."]),
+        ("verify_email/DE", ["verify_email/DE, which is no language's", "name it de."]),
+        ("verify_email/german", ["verify_email/german, which is no language's", "such as de or pt-br"]),
+        ("acme.won/German", ["acme.won/German, which is no language's", "such as de or pt-br"]),
+        ("verify_email/de/old", ["verify_email/de/old", "take it out"]),
+        ("../mails/verify_email", ["acme/templates/mails, where nothing looks", "acme/templates/mail."]),
+        ("../verify_email", ["acme/templates/verify_email, where nothing looks", "acme/templates/mail."]),
+        (".", ["mail/body.html, which belongs to no mail", "such as account_exists"]),
+    ],
+)
+def test_templates_that_nothing_looks_for(folder: Path, kind: str, said: list[str]) -> None:
+    """A template whose folder is misspelt, no language's or in another place would never be sent: it stops the start
+    with its path and the remedy."""
+    (folder / "acme/templates/mail/verify_email").mkdir(parents=True)
+    where = folder / "acme/templates/mail" / kind
+    where.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        (where / part).write_text("x")
+    message = complaint(folder)
+    for each in ("The plugin acme has", *said):
+        assert each in message
+
+
+async def test_templates_of_another_plugin(open_site: OpenSite, folder: Path) -> None:
+    """A plugin may write the mails of another one that is loaded; what is hidden, and what is not mail, is its own."""
+    write(folder, "invites.invitation", "Come in")
+    (folder / "acme/templates/mail/.gitkeep").touch()
+    (folder / "acme/templates/pages").mkdir()
+    (folder / "acme/templates/pages/index.html").touch()
+    site = await open_site(plugins={"dir": str(folder), "enabled": ["acme", "invites"]})
+    values = {"code": "x"}
+    letter = site.hydra._templates.compose("invites.invitation", EMAIL, values, "1", datetime.now(UTC))
+    assert letter["Subject"] == "Come in"
+
+
 def test_templates_that_are_none(folder: Path) -> None:
     """A template with a mistake stops the start, with its file."""
     write(folder, "verify_email", "{% if %}")
