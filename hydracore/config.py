@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hydracore.complaints import KeyPath, complaints, message
+from hydracore.complaints import KeyPath, complaints, message, rules_of
 from hydracore.errors import ConfigError
 from hydracore.sources import PREFIX, FromEnvironment, coerce, from_environment, merge, read, secret_file
 
@@ -218,7 +218,7 @@ def load_schema() -> dict[str, Any]:
 
 def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """A plugin's section, held against the plugin's own schema and completed with its defaults."""
-    known = schema.get("properties", {})
+    known = rules_of(schema)
     where = ("plugins", name)
     typed: dict[str, Any] = {}
     sources: dict[KeyPath, str] = {}
@@ -240,9 +240,9 @@ def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any
 def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with every key of ``schema`` present."""
     complete = dict(values)
-    for key, rule in schema.get("properties", {}).items():
+    for key, rule in rules_of(schema).items():
         if rule.get("type") == "object":
-            complete[key] = with_defaults(values.get(key, {}), rule)
+            complete[key] = with_defaults(values.get(key, rule.get("default", {})), rule)
         elif key not in complete and "default" in rule:
             complete[key] = rule["default"]
     return complete

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hydracore.complaints import wrong_defaults
 from hydracore.config import Config
 from hydracore.errors import ConfigError, PluginError, StartupError
+from hydracore.validation import compiled
 
 GROUP = "hydracore"
 # Never without a blocklist (ASVS 6.2.4), nor without a limiter to fall back on.
@@ -134,6 +136,14 @@ def _read_schema(name: str, file: Path) -> dict[str, Any]:
         raise PluginError(name, f"The plugin {name} has a schema that cannot be read, {file}: {error}.") from error
     if not isinstance(schema, dict):
         raise PluginError(name, f"The plugin {name} has a schema that is no JSON object: {file}.")
+    if schema.setdefault("type", "object") != "object":
+        raise PluginError(name, f'The plugin {name} has a schema that is no section\'s, {file}: its type is "object".')
+    try:
+        compiled(schema)
+    except ValueError as error:
+        raise PluginError(name, f"The plugin {name} has a schema that is none, {file}: {error}.") from error
+    for flaw in wrong_defaults(schema):
+        raise PluginError(name, f"The plugin {name} has a default that breaks its own rule, {file}: {flaw}.")
     return schema
 
 

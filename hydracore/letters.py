@@ -160,7 +160,7 @@ def _misplaced(folder: Path, plugin: str, ours: Collection[str], plugins: Collec
     for kind in _inside(folder / "mail"):
         owner, dot, rest = kind.name.partition(".")
         if not kind.is_dir():
-            yield f"the file {kind}, which belongs to no mail: put it into a folder named after one, such as {sorted(ours)[0]}."
+            yield f"the file {kind}, which belongs to no mail: put it into the folder of one, say {sorted(ours)[0]}."
         elif kind.name not in ours and not (dot and rest and owner in plugins):
             yield f"a template {kind}, and there is no such mail{_meant(kind.name, plugin, ours, plugins)}"
         else:

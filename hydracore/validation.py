@@ -14,7 +14,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from hydracore.addresses import parse_address
-from hydracore.complaints import counted
+from hydracore.complaints import counted, rules_of
 from hydracore.errors import Problem, ValidationFailed
 from hydracore.records import ProfileMember
 
@@ -60,8 +60,7 @@ class Schemas:
 def _members_of(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(schema, Mapping) or schema.get("type") != "object":
         raise ValueError(f"{name} does not say that it is of an object (type)")
-    members: Mapping[str, Any] = schema.get("properties", {})
-    return members
+    return rules_of(schema)
 
 
 def schemas_in(folder: Traversable) -> dict[str, Any]:
@@ -161,9 +160,11 @@ def _check_references(schema: Mapping[str, Any]) -> None:
         if not reference.startswith("#"):
             raise ValueError(f"it refers to {reference}: a schema refers to parts of itself alone (#/$defs/...)")
         try:
-            resolver.lookup(reference)
+            found = resolver.lookup(reference).contents
         except Unresolvable as error:
             raise ValueError(f"it refers to {reference}, and has no such part") from error
+        if not isinstance(found, Mapping | bool):
+            raise ValueError(f"it refers to {reference}, which is no schema")  # noqa: TRY004  # it is its text that is wrong
 
 
 def _references(schema: Any) -> Iterator[str]:

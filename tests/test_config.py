@@ -156,6 +156,94 @@ def test_complaints_do_not_repeat_secrets(tmp_path: Path) -> None:
     assert "hunter2" not in complaint(tmp_path, "[store]\nuri = 'http://u:hunter2@h/'\n")
 
 
+def complaint_of(schema: dict[str, Any], **section: Any) -> str:
+    with pytest.raises(ConfigError) as raised:
+        check_section("acme", section, schema)
+    return str(raised.value)
+
+
+SECRETS = {
+    "token": {"type": "integer"},
+    "client_secret": {"enum": ["sesame-street"]},
+    "apiKey": {"minLength": 9, "maxLength": 1},
+    "pin": {"type": "integer", "writeOnly": True},
+    "words": {"type": "array", "uniqueItems": True, "items": {"type": "integer", "writeOnly": True}},
+    "credentials": {"type": "object", "properties": {"name": {"type": "integer"}}},
+    "both": {"anyOf": [{"required": ["x"]}, {"properties": {"password": {"const": ""}}}]},
+    "gone": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("token", "hush"),
+        ("client_secret", "sesame"),
+        ("apiKey", "hush"),
+        ("pin", "hush"),
+        ("words", ["hush", "hush"]),
+        ("credentials", {"name": "hush"}),
+        ("both", {"password": "hush"}),
+        ("gone", "hush"),
+        ("unknown", "hush"),
+    ],
+)
+def test_complaints_do_not_repeat_secrets_of_plugins(key: str, value: Any) -> None:
+    """What may be a secret by its name, its section's or its schema is not shown, whichever rule it breaks."""
+    said = complaint_of({"properties": SECRETS, "maxProperties": 0}, **{key: value})
+    assert "plugins.acme" in said
+    assert "hush" not in said
+    assert "'sesame'" not in said
+    assert "did you mean sesame" not in said
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "said"),
+    [
+        ({"enum": [1, 2, True]}, 3, "must be one of 1, 2, true, not 3"),
+        ({"enum": ["miles", "km"]}, "mile", "must be one of miles, km, not 'mile'; did you mean miles?"),
+        ({"type": ["integer", "boolean"]}, "x", "must be a whole number or true or false, not 'x'"),
+        ({"const": "on"}, "off", "must be on, not 'off'"),
+        (
+            {"anyOf": [{"type": "integer"}, {"minLength": 3}]},
+            "x",
+            "a whole number, not 'x', or must have at least 3 ch",
+        ),
+        ({"oneOf": [{}, {}], "description": "Which."}, "x", "is not valid: 'x'. Which."),
+        (
+            {"anyOf": [{"required": ["a", "b"]}, {"type": "string"}]},
+            {"a": 1},
+            "must have b, or must be text, not a sec",
+        ),
+        ({"type": "object", "additionalProperties": False}, {"x": 1}, "plugins.acme.mood.x: there is no such key"),
+        (
+            {"type": "object", "patternProperties": {"^x": {}}, "additionalProperties": False},
+            {"x": 1, "y": 2},
+            "plugins.acme.mood.y: there is no such key",
+        ),
+    ],
+)
+def test_complaints_of_every_rule(rule: dict[str, Any], value: Any, said: str) -> None:
+    """A rule of a plugin's schema is told in its own words."""
+    message = complaint_of({"properties": {"mood": rule}}, mood=value)
+    assert "plugins.acme.mood" in message
+    assert said in message
+    assert "openssl" not in message
+    assert not ("mood.x" in message and "mood.y" in message)
+
+
+def test_absent_keys_are_told_once_each() -> None:
+    """Two keys that are needed are both named."""
+    said = complaint_of({"required": ["one", "two"], "properties": {"one": {}, "two": {}}})
+    assert [said.count(f"plugins.acme.{key}: is needed") for key in ("one", "two")] == [1, 1]
+
+
+def test_rules_that_say_nothing() -> None:
+    """A key whose rule is true takes anything; a section's own default counts."""
+    schema = {"properties": {"any": True, "section": {"type": "object", "default": {"x": 1}}}}
+    assert check_section("acme", {"any": [7]}, schema) == {"any": [7], "section": {"x": 1}}
+
+
 def test_own_database_demands_a_secret(tmp_path: Path) -> None:
     """With store.uri a secret is needed that all nodes share, and the message says how to set it."""
     assert "HYDRACORE_SECRET" in complaint(tmp_path, "[store]\nuri = 'mongodb://db/'\n")

@@ -261,6 +261,36 @@ def test_schemas_that_are_none(folder: Path, file: str, text: str, said: str) ->
     assert said in message
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": {"greeting": {"type": "txt"}}}, "'txt' is not valid"),
+        ({"properties": ["greeting"]}, "['greeting'] is not of type 'object'"),
+        ({"properties": {"greeting": "string"}}, "'string' is not of type 'object'"),
+        ({"properties": {"greeting": {"$ref": "https://schemas.example/a.json"}}}, "schemas.example"),
+        ({"properties": {"greeting": {"$ref": "#/$defs/greeting"}}}, "no such part"),
+        ({"properties": {"greeting": {"$ref": "#/title"}}, "title": "x"}, "#/title, which is no schema"),
+        ({"properties": {"greeting": {"pattern": "("}}}, "'(' is not a 'regex'"),
+        ({"properties": {"times": {"minimum": "1"}}}, "'1' is not of type 'number'"),
+        ({"type": "array"}, 'its type is "object"'),
+        ({"properties": {"times": {"type": "integer", "default": 2.0}}}, "times: must be a whole number, not 2.0"),
+        ({"properties": {"mood": {"$ref": "#/$defs/m", "default": "bad"}}, "$defs": {"m": {"enum": ["glad"]}}}, "mood"),
+        (
+            {"properties": {"a": {"type": "object", "properties": {"b": {"maxLength": 1, "default": "xx"}}}}},
+            "a.b: must have at most 1 character",
+        ),
+    ],
+)
+def test_sections_schemas_that_are_none(folder: Path, schema: Any, said: str) -> None:
+    """A section's schema that is none, or whose default breaks its own rule: the plugin, the file, what is wrong."""
+    file = folder / "acme/schemas/config.json"
+    file.write_text(json.dumps(schema))
+    message = complaint(folder)
+    assert "The plugin acme has a" in message
+    assert str(file) in message
+    assert said in message
+
+
 # -- templates ---------------------------------------------------------------------------------------
 
 
@@ -325,7 +355,7 @@ def test_templates_that_are_not_whole(folder: Path, kind: str, parts: tuple[str,
         ("verify_email/de/old", ["verify_email/de/old", "take it out"]),
         ("../mails/verify_email", ["acme/templates/mails, where nothing looks", "acme/templates/mail."]),
         ("../verify_email", ["acme/templates/verify_email, where nothing looks", "acme/templates/mail."]),
-        (".", ["mail/body.html, which belongs to no mail", "such as account_exists"]),
+        (".", ["mail/body.html, which belongs to no mail", "say account_exists"]),
     ],
 )
 def test_templates_that_nothing_looks_for(folder: Path, kind: str, said: list[str]) -> None:
