@@ -7,8 +7,8 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from hydracore.complaints import wrong_defaults
 from hydracore.config import Config
-from hydracore.errors import ConfigError, PluginError, StartupError
+from hydracore.errors import ConfigError, PluginError
 from hydracore.validation import compiled
 
 GROUP = "hydracore"
@@ -26,19 +26,23 @@ ALWAYS = ("password_standard", "limits_memory")
 # The authenticator that is the core's own: the password that an account has.
 OWN_AUTHENTICATOR = "password"
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Two underscores part the name from the key in HYDRACORE_PLUGINS__<NAME>__<KEY>.
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_ANYTHING: Mapping[str, Any] = {"additionalProperties": True}
 
 
 @dataclass(frozen=True)
 class Installed:
     """A plugin that could be enabled. ``distribution`` is where it comes from: a distribution's name, or,
-    where ``file`` is set, the path of a loose module."""
+    where ``file`` is set, the path of a loose module, or "" for a host's class. ``clash`` says what else has its name,
+    "" for nothing: it is a complaint for whoever uses the name."""
 
     name: str
     target: str
     distribution: str
     version: str
     file: Path | None = None
+    clash: str = ""
 
     def load(self) -> Any:
         """The plugin's class. Raises whatever importing it raises."""
@@ -58,23 +62,32 @@ class Installed:
         top, *below = self.target.partition(":")[0].split(".")
         spec = importlib.util.find_spec(top)
         locations = (spec.submodule_search_locations or []) if spec else []
-        for folder in map(Path, locations):
-            for part in below:
-                folder = folder / part if (folder / part).is_dir() else folder
-            return folder
-        return None
+        # A namespace package has one in each distribution that shares it: the plugin is where most of its path is.
+        found = [_descended(Path(location), below) for location in locations]
+        return max(found, key=lambda each: each[0])[1] if found else None
 
     def schema(self) -> Mapping[str, Any]:
-        """What ``[plugins.<name>]`` may hold. Raises :class:`PluginError` for a file that is no JSON Schema."""
+        """What ``[plugins.<name>]`` may hold: without a file nothing, or anything for a host's class. Raises
+        :class:`PluginError` for a file that is no JSON Schema, or has a default that breaks its own rule."""
         file = self.folder / "schemas" / "config.json" if self.folder else None
         if file is None or not file.is_file():
-            return {"properties": {}}
+            return {"properties": {}} if self.distribution else _ANYTHING
         schema = _read_schema(self.name, file)
         return schema if "properties" in schema else {**schema, "properties": {}}
 
 
+def _descended(folder: Path, below: Sequence[str]) -> tuple[int, Path]:
+    """How much of a module's path is there, and the folder of its package."""
+    for depth, part in enumerate(below):
+        if (folder / part).is_dir():
+            folder = folder / part
+        else:
+            return depth + any(folder.glob(f"{part}.*")), folder
+    return len(below), folder
+
+
 def installed() -> dict[str, Installed]:
-    """Every plugin of the environment, by name. Raises :class:`StartupError` for a name that two claim."""
+    """Every plugin of the environment, by name; of two of a name the first, with its ``clash``."""
     found: dict[str, Installed] = {}
     for distribution in metadata.distributions():
         for point in distribution.entry_points:
@@ -83,40 +96,69 @@ def installed() -> dict[str, Installed]:
             plugin = Installed(point.name, point.value, distribution.metadata["Name"], distribution.version)
             other = found.setdefault(point.name, plugin)
             if other.target != plugin.target:
-                raise StartupError(
+                clash = (
                     f"Two distributions have a plugin named {point.name}: {other.distribution} ({other.target}) and "
                     f"{plugin.distribution} ({plugin.target}). Uninstall one of them."
                 )
+                found[point.name] = replace(other, clash=clash)
     return found
 
 
 def loose(folder: Path) -> dict[str, Installed]:
-    """The modules (``NAME.py``) and packages (``NAME/__init__.py``) in a deployer's folder."""
-    if not folder.is_dir():
-        raise ConfigError(f"The configuration is wrong. plugins.dir: {folder} is no folder.")
+    """The modules (``NAME.py``) and packages (``NAME/__init__.py``) in a deployer's folder, by name; of two of a name
+    the module, with its ``clash``."""
     found: dict[str, Installed] = {}
-    for file in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
-        name = file.parent.name if file.name == "__init__.py" else file.stem
-        if not _NAME.fullmatch(name):
+    for name, file in _modules(folder):
+        if not NAME.fullmatch(name):
             continue
-        if name in found:
-            raise StartupError(f"Two plugins are named {name}: {found[name].file} and {file}. Rename one of them.")
-        found[name] = Installed(name, f"{file}:Plugin", str(file), "", file)
+        plugin = found.setdefault(name, Installed(name, f"{file}:Plugin", str(file), "", file))
+        if plugin.file != file:
+            clash = f"Two plugins are named {name}: {plugin.file} and {file}. Rename one of them."
+            found[name] = replace(plugin, clash=clash)
     return found
 
 
+def misnamed(folder: Path, name: str) -> Path | None:
+    """The module in a deployer's folder that ``name`` may mean, and that no plugin can be: by its own name."""
+    for stem, file in _modules(folder):
+        if not NAME.fullmatch(stem) and fitting_name(stem) == fitting_name(name) != "":
+            return file
+    return None
+
+
+def fitting_name(name: str) -> str:
+    """The name that a plugin might have that is called ``name`` now; "" where nothing is left of it."""
+    return "_".join(re.findall("[a-z0-9]+", name.lower())).lstrip("0123456789_")
+
+
+def _modules(folder: Path) -> list[tuple[str, Path]]:
+    if not folder.is_dir():
+        raise ConfigError(f"The configuration is wrong. plugins.dir: {folder.absolute()} is no folder.")
+    alone = [(file.stem, file) for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
+    return alone + [(file.parent.name, file) for file in sorted(folder.glob("*/__init__.py"))]
+
+
 def available(config: Config) -> dict[str, Installed]:
-    """Everything that could be enabled here."""
+    """Everything that could be enabled here, by name; of two of a name one, with its ``clash``."""
     found = installed()
     if config.plugins.dir:
         for name, plugin in loose(Path(config.plugins.dir)).items():
             if name in found:
-                raise StartupError(
+                clash = (
                     f"Two plugins are named {name}: {found[name].distribution}'s ({found[name].target}) and "
                     f"{plugin.file}. Rename the one in plugins.dir, or uninstall the other."
                 )
+                plugin = replace(plugin, clash=clash)
             found[name] = plugin
     return found
+
+
+def hosted(name: str, factory: object) -> Installed | None:
+    """A class that a host hands in, for what is in its package's folder; None for what is in no package."""
+    module = sys.modules.get(factory.__module__) if isinstance(factory, type) else None
+    if module is None or not module.__package__ or not module.__file__:
+        return None
+    return Installed(name, module.__name__, "", "", Path(module.__file__).parent / "__init__.py")
 
 
 def selected(config: Config) -> dict[str, str]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from hydracore.config import Config, check_section
-from hydracore.discovery import Installed
+from hydracore.config import Config, check_section, load_schema
+from hydracore.discovery import NAME, Installed, fitting_name, misnamed, selected
 from hydracore.errors import ConfigError, PluginError, StartupError
 from hydracore.hookspecs import API_VERSION
 from hydracore.logs import logger
@@ -103,16 +103,52 @@ def _extra(name: str, factory: Factory | Installed) -> str:
 
 
 def check_names(config: Config, known: Mapping[str, Installed], extra: Iterable[str]) -> None:
-    """Every plugin that the configuration names is there, and its section is right, loaded or not."""
+    """Every plugin that the configuration names is there, once, and may be called so, as those may that a host hands
+    in; and its section is right, loaded or not."""
     every = {*known, *extra}
     for source, names in (("plugins.enabled", config.plugins.enabled), ("[plugins.…]", config.plugins.sections)):
         for name in names:
             if name not in every:
                 raise ConfigError(
                     f"{source} names {name}, and no such plugin is installed{meant(name, every, 'installed')}"
+                    f"{_misnamed(config, name)}"
                 )
-    for name in set(config.plugins.sections) & set(known):
+    for name in dict.fromkeys((*extra, *selected(config), *config.plugins.sections)):
+        if name in every:
+            _check_name(name, None if name in extra else known[name])
+    for name in set(config.plugins.sections) & set(known) - set(extra):
         check_section(name, config.plugins.sections[name], known[name].schema())
+
+
+def name_flaw(name: str) -> str:
+    """Why no plugin may be called ``name``, in words; "" where one may."""
+    if not NAME.fullmatch(name):
+        return "a name has lower-case letters, digits and single _ between them, and begins with a letter"
+    if (path := name.replace("_", "-")) in OUR_WORDS:
+        return f"/{path} is HydraCore's own path"
+    if name in load_schema()["properties"]["plugins"]["properties"]:
+        return f"plugins.{name} is a setting, so there is no section for it"
+    return ""
+
+
+def _check_name(name: str, source: Installed | None) -> None:
+    if source is not None and source.clash:
+        raise PluginError(name, source.clash)
+    if flaw := name_flaw(name):
+        where = "its key in HydraCore(plugins=...)"
+        if source is not None:
+            where = str(source.file) if source.file else f"its entry point in {source.distribution}"
+        fits = fitting_name(name)
+        example = f" {fits}, say" if fits and not name_flaw(fits) else ""
+        raise PluginError(name, f"The plugin {name} cannot be called so: {flaw}. Rename {where}:{example}.")
+
+
+def _misnamed(config: Config, name: str) -> str:
+    file = misnamed(Path(config.plugins.dir), name) if config.plugins.dir else None
+    if file is None:
+        return ""
+    what = file.parent if file.name == "__init__.py" else file
+    return f" There is {what}, and no plugin may be called so: rename it {fitting_name(name)}{what.suffix}."
 
 
 def check_version(name: str, plugin: object) -> None:
@@ -186,6 +222,16 @@ def registered(owner: str, hook: str, function: Callable[[], Any]) -> list[Any]:
             owner,
             f"The plugin {owner} failed in {hook}, which returns a list{place(error)}: {type(error).__name__}: {error}",
         ) from error
+
+
+def refuse_twice(owner: str, kind: str, name: str, other: str) -> NoReturn:
+    """Of a name that a record has already, which ``other`` registered."""
+    if other == owner:
+        raise PluginError(owner, f"The plugin {owner} registers a {kind} named {name} twice. Take one of them out.")
+    raise PluginError(
+        owner,
+        f"Two plugins register a {kind} named {name}: {other} and {owner}. Take one of them out of plugins.enabled.",
+    )
 
 
 def check_path(owner: str, route: Route) -> None:

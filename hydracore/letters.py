@@ -154,14 +154,19 @@ def _letters(folder: Path) -> Iterator[Path]:
 
 def _misplaced(folder: Path, plugin: str, ours: Collection[str], plugins: Collection[str]) -> Iterator[str]:
     """What lies where no mail would look for it, in words, each with the remedy: nobody would miss it."""
+
+    def is_mail(kind: Path) -> bool:
+        owner, _, rest = kind.name.partition(".")
+        return kind.is_dir() and (kind.name in ours or (rest != "" and owner in plugins))
+
     for entry in _inside(folder):
-        if entry.name != "mail" and entry.is_dir() and any(file.name in PARTS for file in entry.rglob("*")):
+        # Other templates than those of mails are the plugin's business.
+        if entry.name != "mail" and any(map(is_mail, (entry, *_inside(entry)))):
             yield f"mail templates in {entry}, where nothing looks for them: put them into {folder / 'mail'}."
     for kind in _inside(folder / "mail"):
-        owner, dot, rest = kind.name.partition(".")
         if not kind.is_dir():
             yield f"the file {kind}, which belongs to no mail: put it into the folder of one, say {sorted(ours)[0]}."
-        elif kind.name not in ours and not (dot and rest and owner in plugins):
+        elif not is_mail(kind):
             yield f"a template {kind}, and there is no such mail{_meant(kind.name, plugin, ours, plugins)}"
         else:
             yield from _no_translations(kind)

@@ -16,7 +16,7 @@ import pluggy
 from hydracore import hookspecs
 from hydracore.calls import Calls
 from hydracore.config import Config, check_section
-from hydracore.discovery import Installed, selected
+from hydracore.discovery import Installed, hosted, selected
 from hydracore.errors import PluginError
 from hydracore.fitting import Factory, check_kind, check_names, check_spelling, check_version, make
 from hydracore.logs import logger
@@ -62,7 +62,7 @@ class Loaded(Mapping[str, Owned]):
         for name in (*selected(config), *(name for name in extra if name not in config.plugins.enabled)):
             if name not in known and name not in extra:
                 continue  # A transport or backend may be any plugin's: the registry judges them.
-            source = None if name in extra else known[name]
+            source = hosted(name, extra[name]) if name in extra else known[name]
             section = config.plugins.sections.get(name, {})
             own = check_section(name, section, source.schema()) if source else dict(section)
             started = perf_counter()

@@ -28,6 +28,7 @@ from hydracore.fitting import (
     checked_identity,
     checked_words,
     choose,
+    refuse_twice,
     registered,
 )
 from hydracore.listening import Listening, Pump
@@ -151,11 +152,7 @@ class Registry:
                 record: Any = replace(found, name=f"{owner}.{found.name}") if isinstance(found, Collection) else found
                 name = _name(record)
                 if name in records:
-                    raise PluginError(
-                        owner,
-                        f"Two plugins register a {kind.__name__} named {name}: {self._owners[kind, name]} and {owner}. "
-                        "Take one of them out of plugins.enabled.",
-                    )
+                    refuse_twice(owner, kind.__name__, name, self._owners[kind, name])
                 records[name], self._owners[kind, name] = record, owner
         return records
 

@@ -257,6 +257,18 @@ class Deaf(Endpoint):
         pass
 
 
+@public
+class Now(Endpoint):
+    async def get(self) -> None:
+        pass
+
+
+@public
+class Named(Endpoint):
+    async def get(self, **names: str) -> None:
+        pass
+
+
 class Inherited(NoMethod):
     async def get(self) -> None:
         pass
@@ -405,6 +417,18 @@ def needs(version: Any) -> type:
         (bringing("hydracore_register_routes", Route("/acme", NoMethod)), ["acme", "no method"]),
         (bringing("hydracore_register_routes", Route("/acme", object)), ["acme", "subclass of Endpoint"]),
         (bringing("hydracore_register_routes", Route("/login", NotCoroutine)), ["acme", "/login", "HydraCore's own"]),
+        (
+            bringing("hydracore_register_routes", Route("/acme", Now), Route("/acme", Now)),
+            ["acme registers a Route named /acme twice"],
+        ),
+        (
+            bringing("hydracore_register_routes", Route("/acme/{a}", Named), Route("/acme/{b}", Named)),
+            ["acme", "/acme/{b}, which nobody would reach: /acme/{a} comes before it"],
+        ),
+        (
+            bringing("hydracore_register_routes", Route("/acme/{a}", Named), Route("/acme/now", Now)),
+            ["acme", "/acme/now, which nobody would reach: /acme/{a} comes before it"],
+        ),
         (bringing("hydracore_register_routes", Route("acme", NotCoroutine)), ["acme", "begin with /acme"]),
         (bringing(ROUTES, Route("/acme", Prepares)), ["acme", "Prepares (/acme)", "prepare", "rename it"]),
         (bringing(ROUTES, Route("/acme", Mixed)), ["acme", "Mixed (/acme)", "prepare"]),
@@ -583,6 +607,13 @@ def test_collections_are_apart(tmp_path: Path) -> None:
     one, two = (bringing("hydracore_register_collections", Collection("notes")) for _ in range(2))
     names = list(hydra({"one": one, "two": two}).registry.collections)
     assert {"one.notes", "two.notes"} <= set(names)
+
+
+def test_routes_beside_each_other() -> None:
+    """Paths that share some of what they match are all taken where the narrower one comes first."""
+    paths = ["/acme/now", "/acme/{a}.json", "/acme/{a}", "/acme/{a}/{b}"]
+    routes = [Route(path, Named) for path in paths]
+    assert set(hydra({"acme": bringing("hydracore_register_routes", *routes)}).registry.routes) == set(paths)
 
 
 def test_retiring_hooks_warn(expected_logs: list[str], caplog: pytest.LogCaptureFixture) -> None:

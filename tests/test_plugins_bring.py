@@ -1,6 +1,7 @@
 """What a plugin ships beside its code: routes, schemas, configuration, templates, translations, members."""
 
 import asyncio
+import importlib
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -199,9 +200,30 @@ def test_its_section(folder: Path) -> None:
 # -- finding -----------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    """A folder that is not there is told with its key."""
+def test_a_folder_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not there is told with its key, and its whole path."""
     assert "plugins.dir" in complaint(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert f"plugins.dir: {tmp_path / 'nowhere'} is no folder" in complaint(Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("file", "enabled", "remedy"),
+    [
+        ("My-Plugin.py", "my_plugin", "My-Plugin.py, and no plugin may be called so: rename it my_plugin.py."),
+        ("My-Plugin.py", "My-Plugin", "My-Plugin.py, and no plugin may be called so: rename it my_plugin.py."),
+        ("two__parts/__init__.py", "two_parts", "two__parts, and no plugin may be called so: rename it two_parts."),
+        ("enabled.py", "enabled", "plugins.enabled is a setting, so there is no section for it. Rename"),
+        ("verify_email.py", "verify_email", "/verify-email is HydraCore's own path. Rename"),
+    ],
+)
+def test_modules_that_no_plugin_may_be_called_after(folder: Path, file: str, enabled: str, remedy: str) -> None:
+    """A module whose name is no plugin's is not passed over in silence: it is named, with the remedy."""
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text("")
+    message = complaint(folder, enabled=[enabled])
+    assert remedy in message
+    assert str((folder / file).parent) in message
 
 
 def test_unknown_ones(folder: Path) -> None:
@@ -214,13 +236,16 @@ def test_unknown_ones(folder: Path) -> None:
 
 
 def test_two_of_a_name(folder: Path) -> None:
-    """A module and a package of one name, or a name that is installed already: both are named."""
+    """A module and a package of one name, or a name that is installed already: both are named, once it is used."""
+    settings = {"store": {"driver": "memory"}, "plugins": {"dir": str(folder), "enabled": []}}
     (folder / "acme.py").write_text("")
     said = complaint(folder)
     assert str(folder / "acme.py") in said
     assert str(folder / "acme/__init__.py") in said
+    HydraCore(load(environment={}, overrides=settings))
     (folder / "acme.py").rename(folder / "event_log.py")
-    said = complaint(folder)
+    HydraCore(load(environment={}, overrides=settings))
+    said = complaint(folder, enabled=["event_log"])
     assert "hydracore_event_log" in said
     assert str(folder / "event_log.py") in said
 
@@ -375,8 +400,8 @@ async def test_templates_of_another_plugin(open_site: OpenSite, folder: Path) ->
     """A plugin may write the mails of another one that is loaded; what is hidden, and what is not mail, is its own."""
     write(folder, "invites.invitation", "Come in")
     (folder / "acme/templates/mail/.gitkeep").touch()
-    (folder / "acme/templates/pages").mkdir()
-    (folder / "acme/templates/pages/index.html").touch()
+    (folder / "acme/templates/pages/news").mkdir(parents=True)
+    (folder / "acme/templates/pages/news/body.html").touch()
     site = await open_site(plugins={"dir": str(folder), "enabled": ["acme", "invites"]})
     values = {"code": "x"}
     letter = site.hydra._templates.compose("invites.invitation", EMAIL, values, "1", datetime.now(UTC))
@@ -418,6 +443,96 @@ def test_a_plugin_in_a_subpackage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Installed("a", "company_of_tests.hydra.plugin:P", "d", "1").folder == package
     assert "greeting" in Installed("a", "company_of_tests.hydra:P", "d", "1").schema()["properties"]
     assert Installed("a", "company_of_tests:P", "d", "1").folder == package.parent
+
+
+def distribution(folder: Path, name: str, **plugins: str) -> None:
+    """A distribution in ``folder``, as pip leaves it, with entry points."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = (f"{plugin.replace('__', '-')} = {target}" for plugin, target in plugins.items())
+    (info / "entry_points.txt").write_text("\n".join(["[hydracore]", *lines]))
+
+
+def test_distributions_that_share_a_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beside a plugin is found in whichever place of a namespace package it is, a single module's too."""
+    for name in ("one", "two"):
+        package = tmp_path / name / "namespace_of_tests" / name
+        (package / "schemas").mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package.parent / f"alone_{name}.py").write_text("")
+        (package / "schemas/config.json").write_text(json.dumps({"properties": {name: {}}}))
+        monkeypatch.syspath_prepend(tmp_path / name)
+    for name in ("one", "two"):
+        plugin = Installed(name, f"namespace_of_tests.{name}:P", "d", "1")
+        assert plugin.folder == tmp_path / name / "namespace_of_tests" / name
+        assert list(plugin.schema()["properties"]) == [name]
+        alone = Installed(name, f"namespace_of_tests.alone_{name}:P", "d", "1")
+        assert alone.folder == tmp_path / name / "namespace_of_tests"
+
+
+def test_distributions_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two distributions with a plugin of one name are in nobody's way until that name is used; then both are named."""
+    (tmp_path / "twins_of_tests.py").write_text("class Plugin:\n    def __init__(self, context): pass\n")
+    distribution(tmp_path, "first", twin="twins_of_tests:Plugin", other="twins_of_tests:Plugin")
+    distribution(tmp_path, "second", twin="twins_of_tests:Second", mail_twin="twins_of_tests:Plugin")
+    distribution(tmp_path, "third", mail_twin="twins_of_tests:Third")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def start(enabled: list[str], **settings: Any) -> HydraCore:
+        values = {"store": {"driver": "memory"}, "plugins": {"enabled": enabled}, **settings}
+        return HydraCore(load(environment={}, overrides=values))
+
+    assert "other" in start(["other"]).registry.loaded
+    for wrong in ({"enabled": ["twin"]}, {"enabled": [], "mail": {"transport": "twin"}}):
+        with pytest.raises(StartupError) as raised:
+            start(**wrong)  # type: ignore[arg-type]
+        assert "Two distributions have a plugin named" in str(raised.value)
+        assert "second (twins_of_tests:" in str(raised.value)
+        assert "Uninstall one of them." in str(raised.value)
+
+
+def test_distributions_whose_plugins_cannot_be_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that no route and no variable could have is refused once it is used, with a name that fits."""
+    (tmp_path / "dashed_of_tests.py").write_text("class Plugin:\n    def __init__(self, context): pass\n")
+    distribution(tmp_path, "dashed", dashed__corp="dashed_of_tests:Plugin")
+    monkeypatch.syspath_prepend(tmp_path)
+    values: dict[str, Any] = {"store": {"driver": "memory"}}
+    HydraCore(load(environment={}, overrides=values))
+    with pytest.raises(StartupError) as raised:
+        HydraCore(load(environment={}, overrides={**values, "plugins": {"enabled": ["dashed-corp"]}}))
+    assert "The plugin dashed-corp cannot be called so" in str(raised.value)
+    assert "Rename its entry point in dashed: dashed_corp, say." in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["acme-corp", "Acme", "acme__corp", "acme_", "2fa", "admin", "timeout"])
+def test_hosts_plugins_that_cannot_be_called_so(name: str) -> None:
+    """What a host hands in is called as any plugin is."""
+    config = load(environment={}, overrides={"store": {"driver": "memory"}})
+    with pytest.raises(StartupError, match=f"The plugin {name} cannot be called so.*HydraCore.plugins="):
+        HydraCore(config, plugins={name: membered()})
+
+
+async def test_a_hosts_class_in_a_package(open_site: OpenSite, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that a host hands in has the schemas and templates of its package, and its section is checked."""
+    monkeypatch.syspath_prepend(folder)
+    (folder / "acme").rename(folder / "acme_of_a_host")
+    acme = importlib.import_module("acme_of_a_host").Plugin
+    letter = folder / "acme_of_a_host/templates/mail/verify_email/subject.txt"
+    letter.parent.mkdir(parents=True)
+    letter.write_text("Acme verification")
+    site = await open_site(extra={"acme": acme}, plugins={"acme": {"greeting": "Good day"}})
+    verified = await site.verified()
+    bearer = {"Authorization": f"Bearer {verified['access_token']}"}
+    assert json.loads((await site.post("acme/greet", {"name": "Bob"}, **bearer)).body)["said"] == "Good day Bob!"
+    await site.box.letter(EMAIL, about="Acme verification")
+    values = {"store": {"driver": "memory"}, "plugins": {"acme": {"whatever": 1}}}
+    with pytest.raises(StartupError, match=r"plugins\.acme\.whatever: there is no such key"):
+        HydraCore(load(environment={}, overrides=values), plugins={"acme": acme})
+    (folder / "acme_of_a_host/schemas/config.json").unlink()
+    values["plugins"] = {"acme": {"greeting": "Hi", "whatever": 1}}
+    free = HydraCore(load(environment={}, overrides=values), plugins={"acme": acme}).registry.loaded["acme"].plugin
+    assert free.context.config == values["plugins"]["acme"]  # type: ignore[attr-defined]
 
 
 async def test_mail_of_its_own(open_site: OpenSite, folder: Path, expected_logs: list[str]) -> None:

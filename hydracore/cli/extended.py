@@ -19,18 +19,20 @@ from hydracore.fitting import place
 from hydracore.logs import configure
 from hydracore.store.embedded import running
 
+_KEY = f"{__name__}.commands"
+
 
 class Extended(click.Group):
     """Our commands, then those of the plugins that the configuration enables."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
-        return own if own is not None else _commands(configuration_file(ctx)).get(cmd_name)
+        return own if own is not None else _found(ctx).get(cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         own = super().list_commands(ctx)
         try:
-            return [*own, *sorted(_commands(configuration_file(ctx)))]
+            return [*own, *sorted(_found(ctx))]
         except click.ClickException:
             return own  # Help must come even where the configuration is wrong.
 
@@ -39,6 +41,14 @@ def configuration_file(context: click.Context) -> Path | None:
     """The configuration's file, as ``--config`` or the folder says."""
     given: Path | None = context.params.get("file")
     return given if given is not None or not Path("config.toml").is_file() else Path("config.toml")
+
+
+def _found(context: click.Context) -> dict[str, click.Command]:
+    """The plugins' commands, found once for each run: click asks for them one by one."""
+    if _KEY not in context.meta:
+        context.meta[_KEY] = _commands(configuration_file(context))
+    found: dict[str, click.Command] = context.meta[_KEY]
+    return found
 
 
 def _commands(file: Path | None) -> dict[str, click.Command]:

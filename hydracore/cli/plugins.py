@@ -20,6 +20,7 @@ from hydracore.testing.conformance import (
     AuthenticatorSuite,
     LimitBackendSuite,
     MailTransportSuite,
+    Outcome,
     PasswordPolicySuite,
     Suite,
 )
@@ -66,7 +67,7 @@ def _row(config: Config, plugin: Installed, registry: Registry | None, health: M
         "routes": ", ".join(routes),
         # The keys alone: a value may be a secret.
         "config": ", ".join(sorted(config.plugins.sections.get(plugin.name, {}))),
-        "health": health.get(plugin.name, "ok" if loaded else ""),
+        "health": health.get(plugin.name, "ok" if loaded else plugin.clash),
     }
 
 
@@ -108,21 +109,26 @@ def plugins_check(file: Path | None, recipient: str) -> None:
 
     Nothing is left behind: counters have random names, no password is set, and mail goes out to --recipient alone.
     """
-    failed = 0
+    failed: list[str] = []
 
     async def work(hydra: HydraCore) -> None:
-        nonlocal failed
         for kind, record, suite in _suites(hydra.registry, recipient):
-            click.echo(f"{kind} {record.name}, of {hydra.registry.owner_of(record)}")
+            whose = f"{kind} {record.name}, of {hydra.registry.owner_of(record)}"
+            click.echo(whose)
             for outcome in await suite.outcomes(record):
-                failed += bool(outcome.error)
-                state = "FAILED " if outcome.error else "skipped" if outcome.skipped else "ok     "
-                reason = outcome.error or outcome.skipped
-                click.echo(f"  {state} {outcome.sentence}{f' ({reason})' if reason else ''}")
+                click.echo(f"  {_told(outcome)}")
+                if outcome.error:
+                    failed.append(f"{whose}: {outcome.name}")
 
     with_hydra(work, file)
     if failed:
-        raise Failed(f"{failed} of the contracts' sentences do not hold.")
+        raise Failed(f"{len(failed)} of the contracts' sentences do not hold ({'; '.join(failed)}).")
+
+
+def _told(outcome: Outcome) -> str:
+    state = "FAILED " if outcome.error else "skipped" if outcome.skipped else "ok     "
+    reason = outcome.error or outcome.skipped
+    return f"{state} {outcome.name}: {outcome.sentence}{f' ({reason})' if reason else ''}"
 
 
 def _suites(registry: Registry, recipient: str) -> Iterator[tuple[str, Any, Suite[Any]]]:

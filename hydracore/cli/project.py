@@ -7,15 +7,14 @@ from pathlib import Path
 
 from hydracore.cli.output import Failed
 from hydracore.discovery import installed
+from hydracore.fitting import name_flaw
 from hydracore.hookspecs import API_VERSION
-
-_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 def write_project(name: str, folder: Path) -> list[Path]:
     """Write it into ``folder``, which must not be there yet; the files. Raises :class:`Failed`."""
-    if not _NAME.fullmatch(name):
-        raise Failed(f"{name} is no plugin's name: use lower-case letters, digits and _, and begin with a letter.")
+    if flaw := name_flaw(name):
+        raise Failed(f"{name} is no plugin's name: {flaw}.")
     if name in installed():
         raise Failed(f"There is a plugin named {name} already: {installed()[name].distribution}'s.")
     if folder.exists():

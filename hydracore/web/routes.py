@@ -81,10 +81,11 @@ def plugin_calls(registry: Registry) -> tuple[tuple[type[Endpoint], Origin], ...
     """The calls of the loaded plugins. Raises :class:`PluginError` for an endpoint that is none, or does not say
     whom it answers, and for a schema that is none."""
     schemas = {name: _schemas(name, owned) for name, owned in registry.loaded.items()}
-    calls = []
+    calls: list[tuple[type[Endpoint], Origin]] = []
     for route in registry.routes.values():
         name = registry.owner_of(route)
         _audit(name, route)
+        _check_reached(name, route.path, [origin.path for _, origin in calls])
         calls.append((route.endpoint, Origin(name, registry.loaded[name].plugin, route.path, schemas[name])))
     return tuple(calls)
 
@@ -142,6 +143,19 @@ def _audit(name: str, route: Route) -> None:
             raise PluginError(
                 name, f"The plugin {name} has an endpoint whose arguments do not fit its path: {what}: {error}."
             ) from error
+
+
+def _check_reached(name: str, path: str, before: Iterable[str]) -> None:
+    """The first path that matches is taken: one that matches all that ``path`` does leaves it nothing."""
+    # Something that no path spells out stands for what a parameter may be.
+    sample = _PARAMETER.sub("\0", re.escape(path)).replace("\\", "")
+    for other in before:
+        if re.match(_pattern(other), sample):
+            raise PluginError(
+                name,
+                f"The plugin {name} registers the path {path}, which nobody would reach: {other} comes before it and "
+                "matches all that it does. Register it first, or take it out.",
+            )
 
 
 def _schemas(name: str, owned: Owned) -> Schemas:

@@ -141,6 +141,71 @@ def test_commands(run: Run) -> None:
     assert (code, "No such command" in said) == (2, True)
 
 
+def test_help_makes_the_plugins_once(run: Run, tmp_path: Path) -> None:
+    """Help asks each plugin once for its commands, however many there are."""
+    text = ACME.replace("self.context = context", 'self.context = context; open("made", "a").write("x")')
+    text = text.replace('[Command("acme", group)]', '[Command("acme", group), Command("acme2", group)]')
+    (tmp_path / "plugins/acme.py").write_text(text)
+    code, out, _ = run("--help")
+    assert (code, "acme2" in out) == (0, True)
+    assert (tmp_path / "made").read_text() == "x"
+
+
+REFUSES = """
+from hydracore.plugin import PasswordPolicy, PasswordRefused, hookimpl
+
+
+class Plugin:
+    def __init__(self, context):
+        pass
+
+    @hookimpl
+    def hydracore_register_password_policies(self):
+        return [PasswordPolicy("capitals", self.check)]
+
+    def check(self, password, email):
+        raise PasswordRefused("Write four capitals.")
+"""
+
+
+def test_check(run: Run, tmp_path: Path) -> None:
+    """What keeps its contract is told and the exit code is 0; what does not is told by its plugin, the check, its
+    sentence and the reason, and the exit code is 1."""
+    memory = {"HYDRACORE_STORE__DRIVER": "memory"}
+    code, out, said = run("plugins", "check", **memory)
+    assert (code, said) == (0, "")
+    assert ", of password_standard" in out
+    assert "FAILED" not in out
+    (tmp_path / "plugins/acme.py").write_text(REFUSES)
+    code, out, said = run("plugins", "check", **memory)
+    assert code == 1
+    _, _, of_acme = out.partition("password policy capitals, of acme\n")
+    [failed] = [line for line in out.splitlines() if "FAILED" in line]
+    assert failed in of_acme
+    assert "FAILED  long_random_ones: A long random password is accepted: there are no rules of composition" in failed
+    assert "(NotConforming: 32 random bytes were refused: Write four capitals.)" in failed
+    assert said == (
+        "hydracore: 1 of the contracts' sentences do not hold (password policy capitals, of acme: long_random_ones).\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["Acme-Corp", "acme__corp", "admin", "login", "verify_email", "enabled", "dir"])
+def test_new_with_a_name_that_no_plugin_may_have(run: Run, tmp_path: Path, name: str) -> None:
+    """A project that could not start is not written."""
+    code, _, said = run("plugins", "new", name)
+    assert (code, f"{name} is no plugin's name" in said) == (1, True)
+    assert not list(tmp_path.glob("hydracore-*"))
+
+
+def test_list_with_two_of_a_name(run: Run, tmp_path: Path) -> None:
+    """A name that two plugins have is listed with both, though neither is enabled."""
+    (tmp_path / "plugins/event_log.py").write_text("")
+    code, out, _ = run("plugins", "list", "--json", HYDRACORE_PLUGINS__ENABLED="[]")
+    [row] = [row for row in json.loads(out) if row["name"] == "event_log"]
+    assert (code, row["loaded"]) == (0, "no")
+    assert "Two plugins are named event_log: hydracore's (hydracore_event_log:" in row["health"]
+
+
 def test_help_where_the_configuration_is_wrong(run: Run) -> None:
     """Help comes although the configuration is wrong; a plugin's command says what is."""
     wrong = {"HYDRACORE_SERVER__PORT": "eighty"}
