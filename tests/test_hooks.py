@@ -3,7 +3,6 @@ goes wrong later harms nobody else."""
 
 import importlib
 import inspect
-import json
 import re
 import sys
 import threading
@@ -49,7 +48,6 @@ from hydracore.registry import Registry
 from hydracore.web import routes as table
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("hydracore_")}
-PROMISED = Path(__file__).with_name("hook_api.json")
 
 
 def hydra(extra: dict[str, Any] | None = None, **settings: Any) -> HydraCore:
@@ -85,20 +83,6 @@ def test_every_hook_has_a_plugin(tmp_path: Path) -> None:
     ).registry
     assert set(registry.loaded) == shelf
     assert {hook for name in registry.loaded for hook in registry.loaded.hooks_of(name)} == set(HOOKS)
-
-
-def test_the_promise() -> None:
-    """What was promised is there: no hook is gone, none takes an argument less, and new things say since when."""
-    promised = json.loads(PROMISED.read_text("utf-8"))
-    for name, told in promised["hooks"].items():
-        given = list(inspect.signature(HOOKS[name]).parameters)
-        assert given[: len(told["arguments"])] == told["arguments"], name
-        assert f"Since {told['since']}." in (HOOKS[name].__doc__ or "")
-    assert set(promised["hooks"]) == set(HOOKS), "write a new hook into hook_api.json, with API_VERSION's minor raised"
-    for name, arguments in promised["records"].items():
-        given = list(inspect.signature(getattr(__import__("hydracore.plugin").plugin, name)).parameters)
-        assert given[: len(arguments)] == arguments, name
-    assert promised["version"] == hookspecs.API_VERSION
 
 
 def test_our_commands() -> None:
