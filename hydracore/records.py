@@ -164,10 +164,9 @@ class ProfileMember:
 class Route:
     """A call under the prefix.
 
-    ``path`` begins with ``/<plugin's name>`` (its ``_`` may be written ``-``), so that no other plugin can
-    want the same; HydraCore's own words, with some kept for later, are refused. ``{name}`` stands for one
-    segment, handed to the method by that name. ``endpoint`` is a subclass of ``hydracore.plugin.Endpoint`` that
-    says whom it answers.
+    ``path`` begins with ``/<plugin's name>`` (its ``_`` may be written ``-``), so that no other plugin can want the
+    same. ``{name}`` stands for one segment, handed to the method by that name. Of two paths that match, the one that
+    was registered first is taken. ``endpoint`` is a subclass of ``hydracore.plugin.Endpoint`` that says whom it answers.
     """
 
     path: str
