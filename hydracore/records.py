@@ -166,7 +166,8 @@ class Route:
 
     ``path`` begins with ``/<plugin's name>`` (its ``_`` may be written ``-``), so that no other plugin can want the
     same. ``{name}`` stands for one segment, handed to the method by that name. Of two paths that match, the one that
-    was registered first is taken. ``endpoint`` is a subclass of ``hydracore.plugin.Endpoint`` that says whom it answers.
+    was registered first is taken. ``endpoint`` is a subclass of ``hydracore.plugin.Endpoint`` that says whom it
+    answers.
     """
 
     path: str
