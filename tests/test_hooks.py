@@ -3,6 +3,7 @@ goes wrong later harms nobody else."""
 
 import importlib
 import inspect
+import json
 import re
 import sys
 import threading
