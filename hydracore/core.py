@@ -232,7 +232,15 @@ class HydraCore:
         if not self.config.limits.enabled:
             return NullLimiter()
         registry = self.registry
-        return CountingLimiter(self.config.limits, registry.limits, registry.fallback_limits, secret, registry.announce)
+        return CountingLimiter(
+            self.config.limits,
+            registry.limits,
+            registry.fallback_limits,
+            secret,
+            registry.announce,
+            now=self._now,
+            plugin=registry.owner_of(registry.limits),
+        )
 
     async def _prepare(self) -> None:
         """Have indexes and a signing key; where the database is away, leave it to :meth:`_tend`."""

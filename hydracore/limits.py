@@ -1,17 +1,21 @@
 """Rate limits: who may try how often, counted where all workers and nodes count.
 
 A limit counts before the work and is given back when the attempt was not a failure, so that
-parallel attempts cannot pass together. Keys are keyed digests: the counters name no address.
+parallel attempts cannot pass together. What was refused is given back too: a counter stands for failures and for
+attempts under way, and for nothing else. Keys are keyed digests: the counters name no address.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime, timedelta
+from random import SystemRandom
+from typing import Any, Protocol
 
+from hydracore.chance import Now
 from hydracore.config import Limits
-from hydracore.errors import TooManyRequests
+from hydracore.errors import TooManyRequests, Unavailable
 from hydracore.events import Event, Limited
 from hydracore.logs import logger
 from hydracore.records import Count, LimitBackend
@@ -24,6 +28,16 @@ _OUTAGE_PAUSE = 5.0
 _MOST_WAITING = 64
 # Attempts of one network that are judged at once, right ones included: the hashing pool is for everyone.
 _SIDE_BY_SIDE = 16
+# Where attempts under way elsewhere take up a limit, one waits so long for them, and looks so often. Those who wait
+# keep places that others could use, so they are few.
+_PATIENCE = 1.5
+_PAUSES = (0.02, 0.1)
+_MOST_PATIENT = 32
+# What a backend counts in whole seconds, and what is still on its way to it, must not reach the window after.
+_MARGIN = 2.0
+_MOST_KNOWN = 10_000
+# Hits that a backend neither answers nor lets go of. With so many it is not asked again before some of them end.
+_MOST_STUCK = 100
 
 
 @dataclass(frozen=True)
@@ -44,35 +58,66 @@ class Spend:
     binding: bool = True
 
 
+class Tried:
+    """One attempt, whose hits stay counted if it has ``failed``, whatever is answered then."""
+
+    def __init__(self, spend: Callable[..., Awaitable[None]]) -> None:
+        self._spend = spend
+        self.failed = False
+
+    async def spend(self, *hits: Spend) -> None:
+        """Count ``hits`` too: raises :class:`TooManyRequests` when one is over its rule."""
+        await self._spend(*hits)
+
+
 class Limiter(Protocol):
-    async def spend(self, network: str, *hits: Spend) -> None:
-        """Count all of ``hits``, or none: raises :class:`TooManyRequests` when one is over its rule."""
+    def counted(self, network: str, *hits: Spend) -> AbstractAsyncContextManager[None]:
+        """A scope whose hits stay counted, and are given back if it ends in 503: repeating that is no second try.
+        Raises :class:`TooManyRequests` when one is over its rule, and then none is counted."""
+
+    def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AbstractAsyncContextManager[Tried]:
+        """A scope whose hits stay counted if it ends in ``failure`` or is told that it ``failed``, and are given back
+        otherwise. Raises as :meth:`counted`, after a moment if only attempts under way stand in the way."""
 
     def turn(self, network: str, hit: Spend) -> AbstractAsyncContextManager[None]:
         """A scope that no more attempts are in at once than ``hit`` allows failures, nor more of one network than is
         fair. Raises :class:`TooManyRequests` where too many wait for it."""
 
-    def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AbstractAsyncContextManager[None]:
-        """A scope whose hits stay counted if it ends in ``failure``, and are given back otherwise."""
-
 
 class NullLimiter:
     """Limits switched off."""
 
-    async def spend(self, network: str, *hits: Spend) -> None:
-        pass
+    @asynccontextmanager
+    async def counted(self, network: str, *hits: Spend) -> AsyncIterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[Tried]:
+        yield Tried(self._spend)
 
     @asynccontextmanager
     async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
         yield
 
-    @asynccontextmanager
-    async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[None]:
-        yield
+    async def _spend(self, *hits: Spend) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """A hit, where it was counted, and until when it may be given back: by the clock that may be set, and by the one
+    that may not."""
+
+    key: str
+    rule: Rule
+    backend: LimitBackend
+    until: datetime
+    until_running: float
 
 
 class CountingLimiter:
-    """Counts in ``backend``; where that fails, in ``fallback``, which holds for this process alone."""
+    """Counts in ``backend``, which ``plugin`` brings; where that fails, in ``fallback``, which holds for this process
+    alone."""
 
     def __init__(
         self,
@@ -81,29 +126,50 @@ class CountingLimiter:
         fallback: LimitBackend,
         secret: ServerSecret,
         announce: Callable[[Event], None],
+        *,
+        now: Now,
+        plugin: str,
     ) -> None:
         self._rules = parse_rules(rules)
         self._backend = backend
         self._fallback = fallback
         self._secret = secret
         self._announce = announce
+        self._now = now
+        self._plugin = plugin
+        self._jitter = SystemRandom().uniform
         self._out_until = 0.0
+        self._stuck: set[asyncio.Task[Any]] = set()
         self._gates: dict[str, _Gate] = {}
+        self._patient = 0
+        self._failed: dict[str, int] = {}
+        """What this process knows of counters: how much of them nobody will give back."""
 
-    async def spend(self, network: str, *hits: Spend) -> None:
-        spent: list[Spend] = []
-        for hit in hits:
-            rule = self._rules.get(hit.rule)
-            if rule is None:
-                continue
-            count = await self._hit(hit, rule, 1)
-            if count.hits > rule.most and hit.binding:
-                # What was refused must not use up the other limits of the same person.
-                await self._give_back(spent)
-                self._announce(Limited(network=network, rule=hit.rule, retry_after=max(1, round(count.resets_in))))
-                facts = {"rule": f"limits.{hit.rule} = {rule.most}/{rule.window}", "count": count.hits}
-                raise TooManyRequests(count.resets_in).because(**facts, resets_in=round(count.resets_in))
-            spent.append(hit)
+    @asynccontextmanager
+    async def counted(self, network: str, *hits: Spend) -> AsyncIterator[None]:
+        spent: list[_Spent] = []
+        try:
+            await self._spend(network, hits, spent, patience=0)
+            yield
+        except (Unavailable, asyncio.CancelledError):  # Cancelled it is, when the request has no time left.
+            await self._give_back(*spent)
+            raise
+
+    @asynccontextmanager
+    async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[Tried]:
+        spent: list[_Spent] = []
+        tried = Tried(lambda *more: self._spend(network, more, spent, patience=_PATIENCE))
+        try:
+            await tried.spend(*hits)
+            yield tried
+        except failure:
+            tried.failed = True
+            raise
+        finally:
+            if tried.failed:
+                self._remember(spent)
+            else:
+                await self._give_back(*spent)
 
     @asynccontextmanager
     async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
@@ -113,43 +179,125 @@ class CountingLimiter:
         async with one, self._queue(f"network:{network}", _SIDE_BY_SIDE):
             yield
 
-    @asynccontextmanager
-    async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[None]:
-        await self.spend(network, *hits)
-        try:
-            yield
-        except failure:
-            raise
-        except BaseException:
-            await self._give_back(hits)
-            raise
-        await self._give_back(hits)
+    # -- spending ------------------------------------------------------------------------------------
 
-    async def _give_back(self, hits: Sequence[Spend]) -> None:
+    async def _spend(self, network: str, hits: Sequence[Spend], spent: list[_Spent], *, patience: float) -> None:
         for hit in hits:
-            rule = self._rules.get(hit.rule)
-            if rule is not None:
-                await self._hit(hit, rule, -1)
+            if rule := self._rules.get(hit.rule):
+                one, count = await self._admitted(hit, rule, patience)
+                if one is None:
+                    # What was refused must not use up the other limits of the same person.
+                    await self._give_back(*spent)
+                    spent.clear()
+                    raise self._refusal(network, hit, rule, count)
+                spent.append(one)
 
-    async def _hit(self, hit: Spend, rule: Rule, cost: int) -> Count:
-        key = self._key(hit)
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._out_until:
+    async def _admitted(self, hit: Spend, rule: Rule, patience: float) -> tuple[_Spent | None, Count]:
+        """The hit, or None where it is over its rule.
+
+        Counted, looked at, and given back if it was one too many: of all that are let in, each has seen a number
+        of its own that is not over the rule.
+        """
+        key, loop = self._key(hit), asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            one, count = await self._hit(key, rule)
+            if count.hits <= rule.most or not hit.binding:
+                if count.hits <= self._failed.get(key, 0):
+                    del self._failed[key]  # Of a window that is over.
+                return one, count
+            await self._give_back(one)
+            if patience and loop.time() >= deadline:
+                self._know(key, rule.most)  # Whatever it is, the next one need not wait for it.
+            if not patience or self._failed.get(key, 0) >= rule.most or self._patient >= _MOST_PATIENT:
+                return None, count
+            self._patient += 1
             try:
-                async with asyncio.timeout(_BACKEND_DEADLINE):
-                    count = await self._backend.hit(key, rule.window, cost)
-            except (Exception, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError) and _cancelled():
-                    raise
-                self._out_until = loop.time() + _OUTAGE_PAUSE
+                await asyncio.sleep(self._jitter(*_PAUSES))
+            finally:
+                self._patient -= 1
+
+    def _refusal(self, network: str, hit: Spend, rule: Rule, count: Count) -> TooManyRequests:
+        # No window is longer than its rule says, however a backend rounds.
+        error = TooManyRequests(min(count.resets_in, rule.window))
+        self._announce(Limited(network=network, rule=hit.rule, retry_after=error.retry_after))
+        facts = {"rule": f"limits.{hit.rule} = {rule.most}/{rule.window}", "count": count.hits}
+        error.because(**facts, resets_in=error.retry_after)
+        return error
+
+    async def _give_back(self, *spent: _Spent) -> None:
+        """Where each hit was counted, and only in its own window: the one after would let somebody try once more."""
+        now, running = self._now(), asyncio.get_running_loop().time()
+        live = [one for one in spent if now < one.until and running < one.until_running]
+        await asyncio.gather(*(self._return(one) for one in live))
+
+    async def _return(self, one: _Spent) -> None:
+        if one.backend is self._fallback:
+            await self._fallback.hit(one.key, one.rule.window, -1)
+        else:
+            await self._ask(one.backend, one.key, one.rule, -1)
+
+    def _remember(self, failed: Sequence[_Spent]) -> None:
+        for one in failed:
+            self._know(one.key, self._failed.get(one.key, 0) + 1)
+
+    def _know(self, key: str, failed: int) -> None:
+        if len(self._failed) >= _MOST_KNOWN:
+            self._failed.clear()  # It saves a moment's wait, and is no more than that.
+        self._failed[key] = failed
+
+    # -- counting ------------------------------------------------------------------------------------
+
+    async def _hit(self, key: str, rule: Rule) -> tuple[_Spent, Count]:
+        # Looked at before: what the backend says of the time left is later than this.
+        now, running = self._now(), asyncio.get_running_loop().time()
+        backend = self._backend
+        count = await self._ask(backend, key, rule, 1) if self._answers(running) else None
+        if count is None:
+            backend = self._fallback
+            count = await backend.hit(key, rule.window, 1)
+        left = count.resets_in - min(_MARGIN, rule.window / 10)
+        return _Spent(key, rule, backend, now + timedelta(seconds=left), running + left), count
+
+    def _answers(self, running: float) -> bool:
+        return running >= self._out_until and len(self._stuck) < _MOST_STUCK
+
+    async def _ask(self, backend: LimitBackend, key: str, rule: Rule, cost: int) -> Count | None:
+        """What the backend counts; None where it fails, and then it is not asked for a while."""
+        try:
+            return await self._in_time(backend.hit(key, rule.window, cost))
+        except Exception as error:
+            running = asyncio.get_running_loop().time()
+            if running >= self._out_until:
                 log.warning(
                     "limit backend failed, counting in this process",
-                    backend=self._backend.name,
+                    backend=backend.name,
+                    plugin=self._plugin,
                     error=type(error).__name__,
                 )
-            else:
-                return count
-        return await self._fallback.hit(key, rule.window, cost)
+            self._out_until = running + _OUTAGE_PAUSE
+            return None
+
+    async def _in_time(self, hit: Awaitable[Count]) -> Count:
+        """As a task of its own: a backend that will not be cancelled must not hold up a sign-in."""
+        task = asyncio.ensure_future(hit)
+        try:
+            await asyncio.wait({task}, timeout=_BACKEND_DEADLINE)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._stuck.add(task)
+                task.add_done_callback(self._let_go)
+        if not task.done():
+            raise TimeoutError
+        if task.cancelled() or isinstance(task.exception(), GeneratorExit):
+            raise RuntimeError("ended itself")
+        return task.result()
+
+    def _let_go(self, task: "asyncio.Task[Any]") -> None:
+        self._stuck.discard(task)
+        if not task.cancelled():
+            task.exception()  # Seen: asyncio would complain otherwise.
 
     def _key(self, hit: Spend) -> str:
         return f"{hit.rule}:{self._secret.mac('limits', hit.rule, *hit.who)[:32]}"
@@ -168,12 +316,6 @@ class CountingLimiter:
             gate.users -= 1
             if not gate.users:
                 self._gates.pop(key, None)
-
-
-def _cancelled() -> bool:
-    """Whether somebody wants the running task to end, and no plugin just says so."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 class _Gate:

@@ -126,9 +126,9 @@ class Passwords:
         self._pool = pool
         self._nobodys_hash = self._hasher.hash(os.urandom(16))
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, room: Room | None = None) -> str:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""
-        return await self._pool.run(lambda: self._hasher.hash(normalise(password)))
+        return await self._pool.run(lambda: self._hasher.hash(normalise(password)), room)
 
     @property
     def pending(self) -> int:
@@ -141,7 +141,8 @@ class Passwords:
         return self._pool.refused
 
     def room(self) -> AbstractContextManager[Room]:
-        """A scope that keeps a place for one :meth:`verify`. Raises :class:`HashingOverloaded` if there is none."""
+        """A scope that keeps a place for one :meth:`hash` or :meth:`verify`. Raises :class:`HashingOverloaded` if there
+        is none."""
         return self._pool.room()
 
     async def verify(self, encoded: str, password: str, room: Room | None = None) -> bool:

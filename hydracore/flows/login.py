@@ -10,9 +10,10 @@ from hydracore.flows.networks import is_known, remember_network
 from hydracore.flows.provision import provide_account
 from hydracore.flows.services import Services
 from hydracore.flows.session import start_session
-from hydracore.limits import Spend
+from hydracore.limits import Spend, Tried
 from hydracore.models import Address, Grant, User
 from hydracore.passwords import Room, normalise
+from hydracore.records import Identity
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Attempt:
     network: str
     known: User | None
     room: Room
+    tried: Tried
 
 
 async def log_in(services: Services, email: str, password: str, network: str) -> Grant:
@@ -41,12 +43,15 @@ async def log_in(services: Services, email: str, password: str, network: str) ->
     async with services.limiter.turn(network, here):
         # Where there is no room for the hash, nothing is asked or counted in vain.
         with services.passwords.room() as room:
-            async with services.limiter.failures(network, InvalidCredentials, here, Spend("login_network", (network,))):
+            from_here = here, Spend("login_network", (network,))
+            async with services.limiter.failures(network, InvalidCredentials, *from_here) as tried:
                 known = await services.store.users.by_address(address.key)
                 # What strangers try does not keep the owner out, where the owner has been before.
-                anywhere = Spend("login_address", (address.key,), binding=not is_known(services, known, network))
-                async with services.limiter.failures(network, InvalidCredentials, anywhere):
-                    user, authenticator = await _proven(services, Attempt(address, password, network, known, room))
+                await tried.spend(
+                    Spend("login_address", (address.key,), binding=not is_known(services, known, network))
+                )
+                attempt = Attempt(address, password, network, known, room, tried)
+                user, authenticator = await _proven(services, attempt)
     await services.admit(user, network, authenticator)
     if authenticator == OWN_AUTHENTICATOR:
         await _rehash(services, user, password)
@@ -59,32 +64,41 @@ async def _proven(services: Services, attempt: Attempt) -> tuple[User, str]:
     absent: Unavailable | None = None
     for name in services.settings.login.authenticators:
         try:
-            user = await _vouched(services, name, attempt)
-        except HashingOverloaded:
-            raise
+            vouched = await _vouched(services, name, attempt)
         except Unavailable as error:
             absent = error
+            if isinstance(error, HashingOverloaded):
+                break
         else:
+            attempt.tried.failed = False
+            user = await _account(services, name, vouched, attempt)
             if user is not None and _may_sign_in(services, user):
                 return user, name
+            # Counted from here on, whatever becomes of the others: where one of them is away, guessing at this one
+            # would have no limit.
+            attempt.tried.failed = True
+    if attempt.tried.failed:
+        digest = services.address_digest(attempt.address.key)
+        services.announce(LoginFailed(address_digest=digest, network=attempt.network))
     if absent is not None:
-        raise absent  # It might have known better: this is no wrong password.
-    digest = services.address_digest(attempt.address.key)
-    services.announce(LoginFailed(address_digest=digest, network=attempt.network))
+        raise absent  # It might have known better: nobody is told that this is a wrong password.
     user_id = attempt.known.id if attempt.known else ""
     raise InvalidCredentials().because(_why_not(services, attempt.known), user=user_id)
 
 
-async def _vouched(services: Services, name: str, attempt: Attempt) -> User | None:
+async def _vouched(services: Services, name: str, attempt: Attempt) -> User | Identity | None:
     known = attempt.known
     if name == OWN_AUTHENTICATOR:
         encoded = known.password_hash if known else ""
         return known if await services.passwords.verify(encoded, attempt.password, attempt.room) else None
     attempt.room.leave()  # Others may be slow, and hash elsewhere.
-    identity = await services.registry.authenticate(name, attempt.address.email, normalise(attempt.password))
-    if identity is None:
-        return None
-    return await provide_account(services, name, identity, attempt.address, attempt.network)
+    return await services.registry.authenticate(name, attempt.address.email, normalise(attempt.password))
+
+
+async def _account(services: Services, name: str, vouched: User | Identity | None, attempt: Attempt) -> User | None:
+    if isinstance(vouched, Identity):
+        return await provide_account(services, name, vouched, attempt.address, attempt.network)
+    return vouched
 
 
 def _why_not(services: Services, known: User | None) -> str:

@@ -147,12 +147,14 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
     )
 
 
-async def holder(services: Services, access_token: str) -> str:
-    """The id of the user whose live session the token belongs to; "" for none."""
+async def holder(services: Services, access_token: str) -> CurrentUser | None:
+    """Whose live session the token belongs to; None for no token, and for one of no session."""
+    if not access_token:
+        return None
     try:
-        return (await authenticate(services, access_token, allow_unverified=True)).id
+        return await authenticate(services, access_token, allow_unverified=True)
     except NotAuthenticated:
-        return ""
+        return None
 
 
 def _void(user: User | None, epoch: int) -> str:

@@ -12,7 +12,7 @@ from hydracore.flows.networks import remember_network
 from hydracore.flows.services import Services
 from hydracore.flows.session import holder, open_session, plan_session
 from hydracore.limits import Spend
-from hydracore.models import Address, Code, Grant, MailKind, User
+from hydracore.models import Address, Code, CurrentUser, Grant, MailKind, User
 from hydracore.secret import same
 
 LIFE = timedelta(minutes=10)
@@ -24,15 +24,18 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
 
     A client that does not hold a session of the account (``access_token``) may be the first to
     prove that the address is theirs: sessions begun before the proof end (someone else may have
-    registered the address). Raises :class:`InvalidCode` and :class:`TooManyRequests`.
+    registered the address). One that does has tries of its own, which strangers cannot use up.
+    Raises :class:`InvalidCode` and :class:`TooManyRequests`.
     """
     address = parse_address(email)
-    tried = Spend("verify_address", (address.key,)), Spend("verify_network", (network,))
+    # Asked of the session alone, before any account is looked up: to all others every address is alike.
+    caller = await holder(services, access_token)
+    holds_session = caller is not None and parse_address(caller.email).key == address.key
+    tried = *_budget(address, caller if holds_session else None), Spend("verify_network", (network,))
     async with services.limiter.turn(network, tried[0]), services.limiter.failures(network, InvalidCode, *tried):
         user = await _proven(services, address, code, network)
         await services.admit(user, network, "code")
         plan = await plan_session(services, replace(user, email_verified=True), network)
-        holds_session = bool(access_token) and await holder(services, access_token) == user.id
         verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not holds_session)
         if verified is None:
             raise InvalidCode().because("another request with the same code was first", user=user.id)
@@ -44,6 +47,13 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
     grant = await open_session(services, verified, plan, network)
     await remember_network(services, verified, network)
     return grant
+
+
+def _budget(address: Address, caller: CurrentUser | None) -> tuple[Spend, ...]:
+    """The tries that an address has. Who has registered it has as many once more, and is not kept from them
+    by others' tries; what they try counts among those too."""
+    anyones = Spend("verify_address", (address.key,), binding=caller is None)
+    return (anyones,) if caller is None else (Spend("verify_address", ("session", caller.id)), anyones)
 
 
 async def _proven(services: Services, address: Address, code: str, network: str) -> User:
@@ -109,12 +119,12 @@ async def ask_for_mail(services: Services, kind: MailKind, email: str, network: 
     whether it needs that mail, is looked up when the mail is sent. Raises :class:`TooManyRequests`.
     """
     address = parse_address(email)
-    await services.limiter.spend(
-        network,
+    hits = (
         Spend("mail_address", (kind, address.key)),
         Spend("mail_address_hourly", (kind, address.key)),
         Spend("mail_network", (network,)),
     )
-    await services.post(kind, address.key, language)
+    async with services.limiter.counted(network, *hits):
+        await services.post(kind, address.key, language)
     digest = services.address_digest(address.key)
     services.announce(MailRequested(kind=kind, address_digest=digest, network=network))

@@ -23,6 +23,8 @@ class LimitsMemory:
     async def hit(self, key: str, window: int, cost: int) -> Count:
         now = self._now().timestamp()
         hits, ends = self._counts.get(key, (0, 0.0))
+        # Longer than a window is left when the clock was set back since.
+        ends = min(ends, now + window)
         if ends <= now:
             if cost < 0:
                 return Count(0, 0)  # Nothing to give back to.
@@ -31,7 +33,7 @@ class LimitsMemory:
         self._counts[key] = (hits, ends)
         if len(self._counts) > _MOST_KEYS:
             self._make_room(now)
-        return Count(hits, ends - now)
+        return Count(hits, min(ends - now, window))
 
     def _make_room(self, now: float) -> None:
         """Forget what has ended; if that is not enough, the half that ends soonest."""

@@ -1,7 +1,8 @@
 """Counts attempts in the database, so that limits hold across workers and nodes. No configuration.
 
 One atomic operation a hit, two for the first of a window. A window's end is part of every query, so a
-counter that the TTL index has not deleted yet is never taken for a live one.
+counter that the TTL index has not deleted yet is never taken for a live one. Windows are the nodes' own time: each hit
+draws in an end that is more than a window ahead, as it is where the clock was set back, or is behind another node's.
 """
 
 from collections.abc import Callable
@@ -34,10 +35,10 @@ class LimitsMongodb:
         now = self._now()
         if cost < 0:
             # Nothing is made where the window has passed, and nothing goes below zero.
-            found = await self._change({**_live(key, now), "hits": {"$gte": -cost}}, {"$inc": {"hits": cost}})
+            found = await self._change({**_live(key, now), "hits": {"$gte": -cost}}, _hit(now, window, cost))
             return _count(found, now) if found else Count(0, 0)
         while True:
-            if found := await self._change(_live(key, now), {"$inc": {"hits": cost}}):
+            if found := await self._change(_live(key, now), _hit(now, window, cost)):
                 return _count(found, now)
             starts = {"$set": {"hits": cost, "ends": now + timedelta(seconds=window)}}
             try:
@@ -56,6 +57,10 @@ class LimitsMongodb:
 
 def _live(key: str, now: datetime) -> Document:
     return {"_id": key, "ends": {"$gt": now}}
+
+
+def _hit(now: datetime, window: int, cost: int) -> Document:
+    return {"$inc": {"hits": cost}, "$min": {"ends": now + timedelta(seconds=window)}}
 
 
 def _count(found: Document, now: datetime) -> Count:
