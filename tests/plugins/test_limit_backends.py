@@ -171,6 +171,34 @@ async def test_given_back_too_late(backend: Any, hands: Hands) -> None:
     assert await backend("other", 60, 1) == Count(1, 60)
 
 
+async def test_a_clock_that_is_set_back(make: Any, mongodb: Any, hands: Hands) -> None:
+    """When the clock goes back an hour, no window is longer than a window, what was counted stays, and it ends."""
+    for plugin in (mongodb, make("limits_memory", now=hands)):
+        await set_back(plugin.hit, hands)
+
+
+async def set_back(hit: Any, hands: Hands) -> None:
+    await hit("key", 300, 3)
+    hands.forward(-3600)
+    assert await hit("key", 300, 1) == Count(4, 300)
+    hands.forward(100)
+    assert await hit("key", 300, -1) == Count(3, 200)
+    hands.forward(200)
+    assert await hit("key", 300, 1) == Count(1, 300)
+    hands.forward(-3600)
+    assert await hit("key", 300, -1) == Count(0, 300)
+
+
+async def test_clocks_that_differ(mongodb: Any, hands: Hands) -> None:
+    """A node whose clock is ahead makes no window that is longer on the others, and they count together."""
+    hands.forward(20)
+    assert await mongodb.hit("key", 300, 1) == Count(1, 300)
+    hands.forward(-20)
+    assert await mongodb.hit("key", 300, 1) == Count(2, 300)
+    hands.forward(20)
+    assert await mongodb.hit("key", 300, 1) == Count(3, 280)
+
+
 async def test_one_operation_a_hit(mongodb: Any, hands: Hands) -> None:
     """In a window that runs, a hit and a gift back are one operation each; the first hit of a window is two."""
     for cost, operations in [(1, 2), (1, 1), (-1, 1), (1, 1)]:

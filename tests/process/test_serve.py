@@ -135,6 +135,22 @@ def test_mongod_paused(start: StartServer) -> None:
     assert until(lambda: server.ask("GET", "/health/ready")[0] == 200)
 
 
+def test_limits_while_mongod_is_paused(start: StartServer) -> None:
+    """What was answered 503 while the database hung is no try: repeated, it is done, and then the limit holds."""
+    server = start(HYDRACORE_STORE__TIMEOUT="1", HYDRACORE_LIMITS__ENABLED="true")
+    [mongod] = server.children()["mongod"]
+    body = {"email": LOGIN["email"]}
+    os.kill(mongod, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            assert server.post("forgot-password", body)[0] == 503
+    finally:
+        os.kill(mongod, signal.SIGCONT)
+    assert until(lambda: server.ask("GET", "/health/ready")[0] == 200)
+    assert server.post("forgot-password", body)[0] == 200
+    assert server.post("forgot-password", body)[0] == 429
+
+
 def test_kill_9_of_a_worker(start: StartServer) -> None:
     """A killed worker is replaced, and the others keep answering."""
     server = start("--workers", "2")

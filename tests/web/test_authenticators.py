@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
+from hydracore.errors import HashingOverloaded, StoreUnavailable
+from hydracore.events import LoginFailed
 from hydracore.flows.account import disable_user, find_user
 from hydracore.plugin import Authenticator, Context, Identity, LoginRefused, hookimpl
 
@@ -32,6 +34,16 @@ class Directory:
         if self.failure is not None:
             raise self.failure
         return self.identity if self.people.get(email.lower()) == password else None
+
+
+class Heard:
+    """Counts the sign-ins that are said to have failed."""
+
+    failed = 0
+
+    @hookimpl
+    async def hydracore_on_event(self, event: Any) -> None:
+        self.failed += isinstance(event, LoginFailed)
 
 
 async def opened(open_site: OpenSite, order: tuple[str, ...] = ("password", "directory"), **settings: Any) -> Site:
@@ -156,9 +168,9 @@ async def test_only_the_directory(open_site: OpenSite) -> None:
 
 @pytest.mark.parametrize("failure", [OSError("away"), KeyError("odd")])
 async def test_away(open_site: OpenSite, expected_logs: list[str], failure: Exception) -> None:
-    """While it is away passwords of our own go on; what it alone could know is 503 and counts as no failure."""
+    """While it is away passwords of our own go on, and what it alone could know is 503."""
     expected_logs += ["plugin failed", "unavailable"]
-    site = await opened(open_site, limits={"enabled": True, "login_address_network": "2/300"})
+    site = await opened(open_site)
     await site.verified(OTHER)
     directory(site).failure = failure
     tokens(await login(site, PASSWORD, OTHER))
@@ -166,6 +178,67 @@ async def test_away(open_site: OpenSite, expected_logs: list[str], failure: Exce
         refused(await login(site), 503, "unavailable")
     directory(site).failure = None
     tokens(await login(site))
+
+
+@pytest.mark.parametrize("order", [("password", "directory"), ("directory", "password")])
+async def test_guesses_while_it_is_away(open_site: OpenSite, expected_logs: list[str], order: tuple[str, ...]) -> None:
+    """While it is away, passwords that are not ours are answered 503 and count all the same, for known and unknown
+    addresses alike; ours count nowhere."""
+    expected_logs += ["plugin failed", "unavailable"]
+    events = Heard()
+    site = await open_site(
+        extra={"directory": Directory, "heard": lambda context: events},
+        login={"authenticators": list(order)},
+        limits={"enabled": True},
+    )
+    await site.verified(OTHER)
+    directory(site).failure = OSError("away")
+    for email in (OTHER, "nobody@example.com"):
+        if email == OTHER:
+            tokens(await login(site, PASSWORD, OTHER))
+        answers = [await login(site, f"wrong {number}", email) for number in range(7)]
+        assert [answer.code for answer in answers] == [503] * 5 + [429] * 2
+    await site.hydra.registry.settle()
+    assert events.failed == 10
+
+
+async def test_what_nobody_judged(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """Where it is the only one, and away, nobody has judged a password, and no try counts; nor does a right one whose
+    account the database could not give."""
+    expected_logs += ["plugin failed", "unavailable"]
+    site = await opened(open_site, ("directory",), limits={"enabled": True, "login_address_network": "2/300"})
+    directory(site).failure = OSError("away")
+    for _ in range(4):
+        refused(await login(site), 503, "unavailable")
+    directory(site).failure = None
+    tokens(await login(site))
+
+
+@pytest.mark.parametrize("order", [("password", "directory"), ("directory", "password")])
+async def test_right_but_no_database(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...]
+) -> None:
+    """Who is vouched for, while the database cannot give the account, has not failed."""
+    expected_logs.append("unavailable")
+    site = await opened(open_site, order, limits={"enabled": True, "login_address_network": "2/300"})
+
+    async def gone(*args: Any) -> Any:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.hydra.services.store.users, "add", gone)
+        for _ in range(4):
+            refused(await login(site), 503, "store_unavailable")
+    tokens(await login(site))
+
+
+async def test_guesses_while_hashing_is_overloaded(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """One that judges a password wrong is not guessed at for nothing because the next one has no room to hash."""
+    expected_logs.append("unavailable")
+    site = await opened(open_site, limits={"enabled": True})
+    directory(site).failure = HashingOverloaded()
+    answers = [(await login(site, f"wrong {number}")).code for number in range(7)]
+    assert answers == [503] * 5 + [429] * 2
 
 
 async def test_its_own_refusal(open_site: OpenSite) -> None:

@@ -1,15 +1,20 @@
 """Limits: by address and network, exact, and in force whatever fails."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
+from hydracore.errors import StoreUnavailable
 from hydracore.flows.account import find_user
 from hydracore.flows.networks import is_known
-from hydracore.records import Count, LimitBackend
+from hydracore.limits import Spend
+from hydracore.plugin import Count, LimitBackend, hookimpl
 
 EMAIL = "ada@example.com"
 WRONG = {"email": EMAIL, "password": "wrong password"}
@@ -273,21 +278,283 @@ async def test_backend_hangs(open_site: OpenSite, expected_logs: list[str], monk
     assert codes == [401] * 5 + [429]
 
 
+class Stubborn:
+    """A limit backend that never answers, whatever it is told."""
+
+    def __init__(self, context: Any) -> None:
+        self.over = False
+        self.asked = 0
+
+    @hookimpl
+    def hydracore_register_limit_backends(self) -> list[LimitBackend]:
+        return [LimitBackend("stubborn", self.hit)]
+
+    async def hit(self, key: str, window: int, cost: int) -> Count:
+        self.asked += 1
+        while not self.over:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return Count(1, 1)
+
+
+async def test_backend_will_not_be_cancelled(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backend that does not let go of a hit holds nobody up, is named with its plugin, and is not asked for ever."""
+    expected_logs.append("limit backend failed")
+    monkeypatch.setattr("hydracore.limits._BACKEND_DEADLINE", 0.05)
+    monkeypatch.setattr("hydracore.limits._OUTAGE_PAUSE", 0.0)
+    monkeypatch.setattr("hydracore.limits._MOST_STUCK", 4)
+    made: list[Stubborn] = []
+
+    def plugin(context: Any) -> Stubborn:
+        made.append(Stubborn(context))
+        return made[-1]
+
+    site = await open_site(extra={"obstinate": plugin}, limits={"enabled": True, "backend": "stubborn"})
+    async with asyncio.timeout(20):
+        codes = [(await site.post("login", WRONG)).code for _ in range(6)]
+    assert codes == [401] * 5 + [429]
+    assert made[0].asked == 4
+    named = {(record.__dict__.get("backend"), record.__dict__.get("plugin")) for record in caplog.records}
+    assert ("stubborn", "obstinate") in named
+    made[0].over = True
+    limiter: Any = site.hydra.services.limiter
+    while limiter._stuck:  # noqa: ASYNC110  # simpler than an event
+        await asyncio.sleep(0.01)
+
+
 async def test_two_nodes_share_their_limits(open_site: OpenSite) -> None:
-    """Two nodes over one database count together."""
+    """Of wrong passwords at once on two nodes over one database exactly five are compared, and of those that come
+    later none, until the time is over: what is refused makes it no longer."""
     one = await limited(open_site)
     two = await open_site(keep=True, limits={"enabled": True})
-    answers = await asyncio.gather(*(site.post("login", WRONG) for site in (one, two) * 10))
-    assert Counter(answer.code for answer in answers) == {401: 5, 429: 15}
+    for _ in range(2):
+        answers = await asyncio.gather(*(site.post("login", WRONG) for site in (one, two) * 10))
+        assert Counter(answer.code for answer in answers) == {401: 5, 429: 15}
+        for site in (one, two) * 3:
+            refused(await site.post("login", WRONG), 429, "too_many_requests")
+        for site in (one, two):
+            site.clock.forward(seconds=301)
 
 
-async def test_one_network_does_not_take_the_pool(open_site: OpenSite) -> None:
+@pytest.mark.parametrize("backend", ["mongodb", "memory"])
+async def test_right_passwords_on_two_nodes(open_site: OpenSite, backend: str) -> None:
+    """Right passwords at once on two nodes wait for one another, and lock nobody out."""
+    one = await limited(open_site, backend=backend)
+    two = await open_site(keep=True, limits={"enabled": True, "backend": backend})
+    limiter: Any = two.hydra.services.limiter
+    limiter._backend = one.hydra.services.limiter._backend  # type: ignore[attr-defined]  # One memory for both.
+    await one.register()
+    for _ in range(2):
+        answers = await asyncio.gather(*(site.post("login", RIGHT) for site in (one, two) * 6))
+        assert Counter(answer.code for answer in answers) == {200: 12}
+    # Nothing is left of them.
+    for site in (one, two, one, two, one):
+        refused(await site.post("login", WRONG), 401, "invalid_credentials")
+    refused(await two.post("login", RIGHT), 429, "too_many_requests")
+
+
+class Held:
+    """Comparisons of passwords that wait until they are let go."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        passwords = site.hydra.services.passwords
+        verify = passwords._verify
+        monkeypatch.setattr(passwords, "_verify", lambda *given: self.gate.wait(20) and verify(*given))
+        self._site = site
+
+    async def tries(self, number: int) -> list["asyncio.Future[Any]"]:
+        """So many right passwords, which are being compared."""
+        asked = [asyncio.ensure_future(self._site.post("login", RIGHT)) for _ in range(number)]
+        while self._site.hydra.load().hashes < number:  # noqa: ASYNC110  # simpler than an event
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        return asked
+
+
+async def test_refused_beside_attempts_under_way(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where right passwords that take long on another node keep one out, that one counts no more afterwards than they
+    do."""
+    monkeypatch.setattr("hydracore.limits._PATIENCE", 0.2)
+    one = await limited(open_site, login_address_network="2/300")
+    two = await open_site(keep=True, limits={"enabled": True, "login_address_network": "2/300"})
+    await one.register()
+    held = Held(one, monkeypatch)
+    asked = await held.tries(2)
+    for _ in range(3):
+        answer = await two.post("login", RIGHT)
+        refused(answer, 429, "too_many_requests")
+        assert int(answer.headers["Retry-After"]) <= 300
+    held.gate.set()
+    for answer in await asyncio.gather(*asked):
+        tokens(answer)
+    tokens(await two.post("login", RIGHT))
+
+
+async def test_given_back_in_another_window(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right passwords that are compared across a window's end give nobody more tries in the next window."""
+    site = await limited(open_site, login_address="off", login_network="off")
+    await site.register()
+    held = Held(site, monkeypatch)
+    asked = await held.tries(4)
+    site.clock.forward(seconds=301)
+    held.gate.set()
+    wrong = asyncio.gather(*(site.post("login", WRONG) for _ in range(5)))
+    for answer in await asyncio.gather(*asked):
+        tokens(answer)
+    codes = Counter(answer.code for answer in await wrong)
+    codes += Counter([(await site.post("login", WRONG)).code for _ in range(5)])
+    assert codes == {401: 5, 429: 5}
+
+
+async def test_given_back_where_it_was_counted(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, expected_logs: list[str]
+) -> None:
+    """What this process counted while the backend was away is not given back to the backend."""
+    expected_logs.append("limit backend failed")
+    site = await limited(open_site)
+    await site.register()
+    for _ in range(5):
+        refused(await site.post("login", WRONG), 401, "invalid_credentials")
+    limiter: Any = site.hydra.services.limiter
+    limiter._out_until = float("inf")
+    held = Held(site, monkeypatch)
+    asked = await held.tries(3)
+    limiter._out_until = 0.0
+    held.gate.set()
+    for answer in await asyncio.gather(*asked):
+        tokens(answer)
+    refused(await site.post("login", WRONG), 429, "too_many_requests")
+
+
+async def test_the_clock_goes_back(open_site: OpenSite) -> None:
+    """When the clock is set back by an hour nobody waits for longer than the window, or is told to."""
+    for backend in ("memory", "mongodb"):
+        site = await limited(open_site, backend=backend)
+        for _ in range(5):
+            refused(await site.post("login", WRONG), 401, "invalid_credentials")
+        site.clock.forward(hours=-1)
+        answer = await site.post("login", WRONG)
+        refused(answer, 429, "too_many_requests")
+        assert 298 <= int(answer.headers["Retry-After"]) <= 300
+        site.clock.forward(seconds=301)
+        refused(await site.post("login", WRONG), 401, "invalid_credentials")
+
+
+async def test_no_wait_is_longer_than_its_window(open_site: OpenSite) -> None:
+    """A backend that rounds up makes no Retry-After longer than the rule's window."""
+    site = await limited(open_site)
+    limiter: Any = site.hydra.services.limiter
+
+    async def rounding(key: str, window: int, cost: int) -> Count:
+        return Count(99, window + 0.5)
+
+    limiter._backend = LimitBackend("rounding", rounding)
+    limiter._failed = Counter({limiter._key(Spend("login_address_network", (EMAIL, "127.0.0.1"))): 99})
+    assert (await site.post("login", WRONG)).headers["Retry-After"] == "300"
+
+
+async def test_strangers_do_not_keep_anyone_from_verifying(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """When strangers have tried all the codes that an address has in an hour, whoever registered it, and holds the
+    session, still has as many tries; nobody else has, and another account's session is no help."""
+    site = await limited(open_site, mail_address="off", mail_address_hourly="off")
+    mine, others = await site.register(), await site.register("eve@example.com")
+    code = await site.box.code(EMAIL)
+    wrong = {"email": EMAIL, "code": f"{(int(code) + 1) % 1_000_000:06d}"}
+    for number in range(16):
+        answer = await site.post("verify-email", wrong, **via(f"203.0.113.{number}"))
+        assert answer.code == (400 if number < 15 else 429)
+    for email in (EMAIL, "nobody@example.com"):
+        body = {"email": email, "code": wrong["code"]}
+        answer = await site.post("verify-email", body, Authorization=f"Bearer {others['access_token']}")
+        assert answer.code == (429 if email == EMAIL else 400)
+    session = {"Authorization": f"Bearer {mine['access_token']}"}
+    for number in range(16):
+        answer = await site.post("verify-email", wrong, **session, **via(f"198.51.100.{number % 2}"))
+        assert answer.code == (400 if number < 15 else 429)
+    site.clock.forward(seconds=3601)
+    mine = tokens(await site.post("login", RIGHT))
+    await site.post("resend-verification", {"email": EMAIL})
+    for number in range(16):
+        await site.post("verify-email", wrong, **via(f"203.0.113.{number}"))
+    await site.post("resend-verification", {"email": EMAIL})
+    body = {"email": EMAIL, "code": await site.box.code(EMAIL, 3)}
+    tokens(await site.post("verify-email", body, Authorization=f"Bearer {mine['access_token']}"))
+
+
+@pytest.mark.parametrize("call", ["forgot-password", "resend-verification", "register", "reset-password"])
+async def test_unavailable_counts_nowhere(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, expected_logs: list[str], call: str
+) -> None:
+    """What is answered 503 may be repeated at once, as often as it takes, for known and unknown addresses."""
+    expected_logs.append("unavailable")
+    site = await limited(open_site, register_network="2/3600", reset_network="1/300")
+    await site.register()
+    bodies = {
+        "register": {"email": "new@example.com", "password": PASSWORD},
+        "reset-password": {"token": "no such token", "new_password": PASSWORD},
+    }
+    part, verb = {
+        "register": (site.hydra.services.store.users, "add"),
+        "reset-password": (site.hydra.services.store.codes, "reset"),
+    }.get(call, (site.hydra.services.store.outbox, "add"))
+
+    async def gone(*args: Any) -> Any:
+        raise StoreUnavailable
+
+    for email in (EMAIL, "nobody@example.com"):
+        body = bodies.get(call, {"email": email})
+        with monkeypatch.context() as patch:
+            patch.setattr(part, verb, gone)
+            for _ in range(4):
+                refused(await site.post(call, body), 503, "store_unavailable")
+        if call in bodies:
+            assert (await site.post(call, body)).code == {"register": 201, "reset-password": 400}[call]
+            break
+        assert (await site.post(call, body)).code == 200
+    refused(await site.post(call, body), 429, "too_many_requests")
+
+
+async def test_no_room_for_a_registration(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A registration that finds no room for its hash is not counted, and one that has begun finds it: its place is
+    kept while the policies judge."""
+    expected_logs.append("unavailable")
+    site = await limited(open_site, register_network="2/3600")
+    services = site.hydra.services
+    pool: Any = services.passwords._pool
+    pool.pending += pool._bound
+    for _ in range(3):
+        refused(await site.post("register", RIGHT), 503, "overloaded")
+    pool.pending -= 1
+    judge = services.registry.judge
+
+    async def judged(*args: Any) -> list[str]:
+        assert pool.pending == pool._bound
+        return await judge(*args)
+
+    services.registry.judge = judged  # type: ignore[method-assign]
+    for email in (EMAIL, "eve@example.com"):
+        tokens(await site.post("register", {**RIGHT, "email": email}), 201)
+    refused(await site.post("register", {**RIGHT, "email": "joan@example.com"}), 429, "too_many_requests")
+
+
+async def test_one_network_does_not_take_the_pool(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one network signs in to many accounts as fast as it can, rightly even, others still get their turn."""
     site = await open_site(
         limits={"enabled": True, "register_network": "off"},
         server={"trusted_proxies": ["127.0.0.1"]},
-        password={"profile": "standard", "hash_threads": 1, "hash_queue": 20},
+        password={"hash_threads": 1, "hash_queue": 20},
     )
+    passwords = site.hydra.services.passwords
+    verify = passwords._verify
+
+    def slow(encoded: str, password: str) -> bool:
+        time.sleep(0.02)
+        return verify(encoded, password)
+
+    monkeypatch.setattr(passwords, "_verify", slow)
     for number in range(10):
         await site.register(f"user{number}@example.com")
     flood = [
