@@ -204,7 +204,7 @@ class CountingLimiter:
             one, count = await self._hit(key, rule)
             if count.hits <= rule.most or not hit.binding:
                 if count.hits <= self._failed.get(key, 0):
-                    del self._failed[key]  # Of a window that is over.
+                    self._failed.pop(key, None)  # Of a window that is over.
                 return one, count
             await self._give_back(one)
             if patience and loop.time() >= deadline:
