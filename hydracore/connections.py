@@ -23,6 +23,9 @@ _CLOSE_EVERY = 0.1
 _READ_HEADERS = 4
 
 
+Requests = Callable[[], list[HTTPServerRequest]]
+
+
 @dataclass(slots=True)
 class _Since:
     """When a request's first byte came, and when the kernel would take no more of an answer; 0: neither."""
@@ -32,14 +35,15 @@ class _Since:
 
 
 class Connections(HTTPServer):
-    """Tornado's server over ``application``, held to ``settings``. ``in_flight`` are the requests that are being
-    answered."""
+    """Tornado's server over ``application``, held to ``settings``. ``in_flight`` are the requests whose heads are
+    there, until they are answered; ``receiving`` those of them whose bodies are not."""
 
     def initialize(  # type: ignore[override]  # what the constructor takes is ours to say
-        self, application: Any, *, settings: Server, in_flight: Callable[[], list[HTTPServerRequest]], **kwargs: Any
+        self, application: Any, *, settings: Server, in_flight: Requests, receiving: Requests, **kwargs: Any
     ) -> None:
         self._settings = settings
         self._in_flight = in_flight
+        self._receiving = receiving
         # In the order in which they were last heard of.
         self._streams: dict[IOStream, _Since] = {}
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES
@@ -105,7 +109,7 @@ class Connections(HTTPServer):
         take its answer."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            now, busy = asyncio.get_running_loop().time(), self._busy()
+            now, busy = asyncio.get_running_loop().time(), _streams(self._in_flight())
             for stream, since in list(self._streams.items()):
                 since.stuck = (since.stuck or now) if stream.writing() else 0.0
                 late = since.begun and stream not in busy and now - since.begun > self._settings.header_timeout
@@ -120,8 +124,9 @@ class Connections(HTTPServer):
                 stream.close()
 
     def _make_room(self) -> bool:
-        """The one that has waited longest for a request makes room for a new one; one at work does not."""
-        stream = next(self._idle(), None)
+        """The one that has waited longest for a request makes room for a new one, and where none waits, the one whose
+        request has been on its way longest; one at work does not."""
+        stream = next(self._idle(), None) or next(self._incoming(), None)
         if stream is None:
             return False
         del self._streams[stream]
@@ -129,8 +134,13 @@ class Connections(HTTPServer):
         return True
 
     def _idle(self) -> Iterator[IOStream]:
-        busy = self._busy()
+        busy = _streams(self._in_flight())
         return (stream for stream in self._streams if stream not in busy and not stream.writing())
 
-    def _busy(self) -> set[IOStream]:
-        return {cast(HTTP1Connection, request.connection).stream for request in self._in_flight()}
+    def _incoming(self) -> Iterator[IOStream]:
+        incoming = _streams(self._receiving())
+        return (stream for stream in self._streams if stream in incoming)
+
+
+def _streams(requests: list[HTTPServerRequest]) -> set[IOStream]:
+    return {cast(HTTP1Connection, request.connection).stream for request in requests}

@@ -11,14 +11,14 @@ from typing import Self
 
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
 from hydracore.chance import token as real_token
 from hydracore.config import Config, load
-from hydracore.errors import StartupError, StoreUnavailable
+from hydracore.errors import HydraError, StartupError, StoreUnavailable
 from hydracore.events import KeyRotated
 from hydracore.flows.lent import Lent
 from hydracore.flows.messages import prepare
@@ -44,6 +44,7 @@ from hydracore.web import routes
 from hydracore.web.base import Web, current_user
 from hydracore.web.client import Proxies
 from hydracore.web.cookies import Cookies
+from hydracore.web.host import refuse
 
 log = logger("hydracore")
 
@@ -308,9 +309,16 @@ class HydraCore:
         Raises :class:`~hydracore.errors.NotAuthenticated`; :class:`~hydracore.errors.EmailNotVerified`
         while the token says that the address is not proven, unless ``allow_unverified``;
         :class:`~hydracore.errors.CrossOriginRefused` for a cookie on another site's POST;
-        :class:`~hydracore.errors.StoreUnavailable`.
+        :class:`~hydracore.errors.StoreUnavailable`. It answers nothing and keeps nothing: that is for whoever
+        catches the error, with :meth:`refuse` if they like.
         """
         return await current_user(self._web, request, allow_unverified=allow_unverified)
+
+    def refuse(self, handler: RequestHandler, error: HydraError) -> None:
+        """Answer a request of yours with what :meth:`authenticate` raised, and finish it: the JSON and the headers of
+        HydraCore's own calls, ``X-Request-Id`` among them, under which ``hydracore explain`` tells the reason. The id is
+        a trusted proxy's, or a new one."""
+        refuse(self._web, handler, error)
 
     async def rotate_keys(self) -> SigningKey:
         """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node."""
@@ -346,14 +354,19 @@ class HydraCore:
         return Load(round(self._lag.longest, 4), len(self._web.in_flight), passwords.pending, passwords.refused)
 
     @property
+    def receiving(self) -> list[HTTPServerRequest]:
+        """Requests whose bodies are on their way."""
+        return [endpoint.request for endpoint in self._web.receiving]
+
+    @property
     def in_flight(self) -> list[HTTPServerRequest]:
-        """Requests that are being answered."""
-        return [endpoint.request for endpoint in self._web.in_flight]
+        """Requests that are being received or answered."""
+        return [*self.receiving, *(endpoint.request for endpoint in self._web.in_flight)]
 
     async def drain(self, timeout: float) -> None:
         """Before the end, once nothing more is accepted: begin no more mail, and give the requests and
         deliveries under way ``timeout`` seconds."""
-        for endpoint in self._web.in_flight:
+        for endpoint in (*self._web.receiving, *self._web.in_flight):
             endpoint.set_header("Connection", "close")
         loop = asyncio.get_running_loop()
         mail, deadline = loop.create_task(self._mail.stop(timeout)), loop.time() + timeout

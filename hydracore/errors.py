@@ -26,7 +26,8 @@ HydraError                      status  code
     ├── StoreUnavailable         503    store_unavailable
     ├── Overloaded               503    overloaded
     │   └── HashingOverloaded    503    overloaded
-    └── KeysUnavailable          503    keys_unavailable
+    ├── KeysUnavailable          503    keys_unavailable
+    └── NotReady                 503    not_ready
 
 PasswordRefused     a policy's verdict; the flow that asked turns it into ValidationFailed
 MailFailed          a transport could not hand a message over
@@ -275,6 +276,19 @@ class HashingOverloaded(Overloaded):
 
 class KeysUnavailable(Unavailable):
     code = "keys_unavailable"
+
+
+class NotReady(Unavailable):
+    """The process cannot serve; ``detail`` says why, for whoever watches it."""
+
+    code = "not_ready"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail=detail)
+        self.because(detail)
+
+    def public(self) -> dict[str, Any]:
+        return {"status": "not ready", **super().public()}
 
 
 class PasswordRefused(Exception):

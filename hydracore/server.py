@@ -230,7 +230,12 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
     stopping.listen(stop)
     try:
         async with HydraCore(config, uri=uri) as hydra:
-            server = Connections(hydra.application(), settings=config.server, in_flight=lambda: hydra.in_flight)
+            server = Connections(
+                hydra.application(),
+                settings=config.server,
+                in_flight=lambda: hydra.in_flight,
+                receiving=lambda: hydra.receiving,
+            )
             server.add_sockets(sockets)
             watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()

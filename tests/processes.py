@@ -34,7 +34,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        self._from = 0
+        self._port = 0
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of one event since this process started."""
@@ -63,8 +63,10 @@ class Server:
 
     @property
     def port(self) -> int:
-        mine = [line for line in self.lines("serving") if line["pid"] == self.process.pid]
-        return int(mine[-1]["addresses"][0].rpartition(":")[2])
+        if not self._port:
+            mine = [line for line in self.lines("serving") if line["pid"] == self.process.pid]
+            self._port = int(mine[-1]["addresses"][0].rpartition(":")[2])
+        return self._port
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
         """Status, body, headers of one request on a connection of its own."""
@@ -139,6 +141,21 @@ def until(condition: Callable[[], bool], within: float = 15) -> bool:
             return True
         time.sleep(0.03)
     return condition()
+
+
+def settled(asked: Callable[[], object], wanted: object, times: int, within: float = 60) -> float:
+    """Seconds until the last answer that was not ``wanted``, once as many ``times`` in a row it was. How long the asking
+    takes does not matter, so a slow machine changes nothing."""
+    started = last = time.monotonic()
+    row = 0
+    while row < times:
+        at = time.monotonic()
+        if asked() == wanted:
+            row += 1
+        else:
+            row, last = 0, at
+        assert at - started < within, "it never settles"
+    return last - started
 
 
 def gone(*pids: int) -> bool:

@@ -62,7 +62,33 @@ class Web:
     not_ready: Callable[[], Awaitable[str]]
     refusals: Refusals
     plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
+    receiving: set["Endpoint"] = field(default_factory=set)
+    """Requests whose head is there, and whose body is on its way."""
     in_flight: set["Endpoint"] = field(default_factory=set)
+    """Those that are whole and are being answered: as many as ``server.max_requests``."""
+
+    def request_id(self, request: HTTPServerRequest) -> str:
+        """A trusted proxy's, or a new one of ours."""
+        given = request.headers.get("X-Request-Id", "")
+        trusted = self.proxies.trusts(request.remote_ip or "")
+        well_formed = trusted and _REQUEST_ID.fullmatch(given)
+        return given if well_formed else self.services.token(12)
+
+    def note(self, request: HTTPServerRequest, request_id: str, error: HydraError) -> None:
+        """Leave to the operator why (``hydracore explain``): the client gets the same sentence for many reasons."""
+        if error.status not in _EXPLAINED and not error.why:
+            return
+        refusal = Refusal(
+            id=self.services.token(12),
+            request_id=request_id,
+            at=self.services.now(),
+            call=f"{request.method} {request.path[:200]}",
+            status=error.status,
+            code=error.code,
+            network=self.proxies.network(request),
+            why=_reasons(error),
+        )
+        self.refusals.note(refusal)
 
 
 @dataclass(frozen=True)
@@ -114,6 +140,11 @@ def _reasons(error: HydraError) -> Mapping[str, Any]:
     if error.why or error.__cause__ is None:
         return error.why
     return {"cause": type(error.__cause__).__name__}
+
+
+def warn_of(error: HydraError, request_id: str) -> None:
+    """Say in the log that something could not be answered for now."""
+    log.warning("unavailable", request_id=request_id, code=error.code, **_reasons(error))
 
 
 @asynccontextmanager
@@ -170,10 +201,7 @@ class Endpoint(RequestHandler):
     def request_id(self) -> str:
         """A trusted proxy's, or ours."""
         if not hasattr(self, "_request_id"):
-            given = self.request.headers.get("X-Request-Id", "")
-            trusted = self.web.proxies.trusts(self.request.remote_ip or "")
-            well_formed = trusted and _REQUEST_ID.fullmatch(given)
-            self._request_id = given if well_formed else self.web.services.token(12)
+            self._request_id = self.web.request_id(self.request)
         return self._request_id
 
     @property
@@ -187,24 +215,26 @@ class Endpoint(RequestHandler):
         return languages(self.request.headers.get("Accept-Language", ""))
 
     async def prepare(self) -> None:
-        server, loop = self.web.services.settings.server, asyncio.get_running_loop()
-        self._deadline = loop.time() + server.request_timeout
-        self.web.in_flight.add(self)
-        if not self._implements(self.request.method or ""):
+        self._deadline = asyncio.get_running_loop().time() + self.web.services.settings.server.request_timeout
+        self.web.receiving.add(self)
+        if self._implements(self.request.method or ""):
+            self._guard(self._of)
+        else:
             # That comes before 401 and 403. Not left to Tornado, which calls whatever the method is named after.
             self._refuse(MethodNotAllowed(self.allowed()))
-            return
-        try:
-            if len(self.web.in_flight) > server.max_requests and not self.always:
-                raise Overloaded().because("server.max_requests are in flight")
-            if _head_size(self.request) > server.max_header:
-                raise HeadersTooLarge(server.max_header)
-            async with _in_time(self._deadline):
-                await self._admit()
-        except HydraError as error:
-            self._refuse(error)
-        else:
-            self._guard(self._of)
+
+    def _begin(self) -> None:
+        """The request is whole, and counts from now on: bodies that never end must not keep others out.
+
+        Raises :class:`Overloaded`, :class:`HeadersTooLarge`.
+        """
+        web, server = self.web, self.web.services.settings.server
+        web.receiving.discard(self)
+        web.in_flight.add(self)
+        if len(web.in_flight) > server.max_requests and not self.always:
+            raise Overloaded().because("server.max_requests are in flight")
+        if _head_size(self.request) > server.max_header:
+            raise HeadersTooLarge(server.max_header)
 
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
@@ -213,13 +243,15 @@ class Endpoint(RequestHandler):
             self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
 
     def _guard(self, of: "Origin | None") -> None:
-        """Give the method its deadline; put a plugin's failures down to the plugin."""
+        """Let the method begin, for those whom it answers and in its time; put a plugin's failures down to the plugin."""
         name = (self.request.method or "").lower()
         method = getattr(self, name)
 
         async def guarded(*args: str, **kwargs: str) -> None:
+            self._begin()
             work = partial(method, *args, **kwargs)
             async with _in_time(self._deadline):
+                await self._admit()
                 if of is None:
                     await work()
                 else:
@@ -322,29 +354,13 @@ class Endpoint(RequestHandler):
 
     def _answer_error(self, error: HydraError) -> None:
         self.error_code = error.code
-        if error.status in _EXPLAINED or error.why:
-            self._note(error)
+        self.web.note(self.request, self.request_id, error)
         self.set_status(error.status)
         for name, value in error.headers().items():
             self.set_header(name, value)
         if error.status == 401:
             self.set_header("WWW-Authenticate", self.challenge)
         self.write(error.public())
-
-    def _note(self, error: HydraError) -> None:
-        """Leave to the operator why (``hydracore explain``): the client gets the same sentence for many reasons."""
-        services = self.web.services
-        refusal = Refusal(
-            id=services.token(12),
-            request_id=self.request_id,
-            at=services.now(),
-            call=f"{self.request.method} {self.request.path[:200]}",
-            status=error.status,
-            code=error.code,
-            network=self.network,
-            why=_reasons(error),
-        )
-        self.web.refusals.note(refusal)
 
     def _as_error(self, cause: BaseException | None, status: int) -> HydraError:
         if isinstance(cause, HydraError):
@@ -367,15 +383,17 @@ class Endpoint(RequestHandler):
         if error.status < 500:
             return
         if isinstance(value, HydraError):
-            log.warning("unavailable", request_id=self.request_id, code=error.code, **_reasons(error))
+            warn_of(value, self.request_id)
         else:
             log.error("request failed", request_id=self.request_id, exc_info=value)
 
     def on_finish(self) -> None:
+        self.web.receiving.discard(self)
         self.web.in_flight.discard(self)
 
     def on_connection_close(self) -> None:
-        self.web.in_flight.discard(self)
+        self.on_finish()
+        super().on_connection_close()  # Or who waits for the body would wait for ever.
 
     def compute_etag(self) -> None:
         return None

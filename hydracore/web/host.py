@@ -6,7 +6,7 @@ from tornado.web import RequestHandler
 
 from hydracore.errors import HydraError
 from hydracore.models import CurrentUser
-from hydracore.web.base import BEARER
+from hydracore.web.base import BEARER, Web, warn_of
 
 if TYPE_CHECKING:
     _Base = RequestHandler
@@ -19,8 +19,8 @@ class CurrentUserMixin(_Base):
     :class:`~hydracore.models.CurrentUser` before ``get`` or ``post`` runs.
 
     The application's ``settings["hydracore"]`` is the HydraCore. Who is not signed in gets 401, who
-    has not proven the address 403 ``email_not_verified``, both as HydraCore's JSON, and the
-    method does not run. Opt out by name: ``allow_unverified = True``, or
+    has not proven the address 403 ``email_not_verified``, both as HydraCore's JSON, with an ``X-Request-Id`` that
+    ``hydracore explain`` knows, and the method does not run. Opt out by name: ``allow_unverified = True``, or
     ``allow_anonymous = True``, with which ``current_user`` may be None. A ``prepare`` of your own
     calls ``await super().prepare()`` first and returns if ``self._finished``.
     """
@@ -36,17 +36,25 @@ class CurrentUserMixin(_Base):
             self.current_user = await hydra.authenticate(self.request, allow_unverified=self.allow_unverified)
         except HydraError as error:
             if not (self.allow_anonymous and error.status == 401):
-                self._answer(error)
+                hydra.refuse(self, error)
                 return
         finished = super().prepare()
         if finished is not None:
             await finished
 
-    def _answer(self, error: HydraError) -> None:
-        self.set_status(error.status)
-        for name, value in error.headers().items():
-            self.set_header(name, value)
-        if error.status == 401:
-            self.set_header("WWW-Authenticate", BEARER)
-        self.set_header("Cache-Control", "no-store")
-        self.finish(error.public())
+
+def refuse(web: Web, handler: RequestHandler, error: HydraError) -> None:
+    """Answer a host's request with ``error``, as endpoints do, and keep why."""
+    request_id = web.request_id(handler.request)
+    web.note(handler.request, request_id, error)
+    if error.status >= 500:
+        warn_of(error, request_id)
+    handler.set_status(error.status)
+    for name, value in error.headers().items():
+        handler.set_header(name, value)
+    if error.status == 401:
+        handler.set_header("WWW-Authenticate", BEARER)
+    handler.set_header("Cache-Control", "no-store")
+    handler.set_header("X-Content-Type-Options", "nosniff")
+    handler.set_header("X-Request-Id", request_id)
+    handler.finish(error.public())

@@ -1,6 +1,6 @@
 """What the operator's tools and other services ask: health, and the published keys."""
 
-from hydracore.errors import KeysUnavailable
+from hydracore.errors import KeysUnavailable, NotReady
 from hydracore.web.access import public
 from hydracore.web.base import Endpoint
 
@@ -26,12 +26,9 @@ class Ready(Endpoint):
     always = True
 
     async def get(self) -> None:
-        reason = await self.web.not_ready()
-        if reason:
-            self.set_header("Retry-After", "1")
-            self.reply({"status": "not ready", "detail": reason, "code": "not_ready"}, 503)
-        else:
-            self.reply({"status": "ready"})
+        if reason := await self.web.not_ready():
+            raise NotReady(reason)
+        self.reply({"status": "ready"})
 
     head = get
 

@@ -92,7 +92,9 @@ class Client:
         if answer.status == 503 and not answer.headers["Retry-After"]:
             self._ledger.blame(f"{call}: 503 without Retry-After")
         self._ledger.note(answer.status, f"{call}: {answer.status} {text[:200]!r}")
-        if answer.status != 503:
+        if answer.status == 503:
+            self._ledger.refusals[json.loads(text)["code"]] += 1
+        else:
             self.times.append((time.monotonic(), self._since))
             self._since = 0.0
         return answer.status, json.loads(text) if text else None
@@ -131,6 +133,8 @@ class Ledger:
         self.wrong: list[str] = []
         self.answers: Counter[int] = Counter()
         self.broken: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        """The codes of the 503s."""
         self._clients: list[Client] = []
         self._over = threading.Event()
         self._lock = threading.Lock()

@@ -7,15 +7,17 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import PASSWORD, SECRET, MailBox, OpenSite, refused, tokens
-from tornado.httpclient import AsyncHTTPClient
+from support import PASSWORD, SECRET, MailBox, OpenSite, Page, refused, tokens
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from hydracore import CurrentUserMixin, EmailNotVerified, HydraCore, NotAuthenticated, StartupError
+from hydracore import CurrentUserMixin, EmailNotVerified, HydraCore, HydraError, NotAuthenticated, StartupError
 from hydracore.config import load
+from hydracore.errors import StoreUnavailable
+from hydracore.models import Refusal
 
 EMAIL = "ada@example.com"
 
@@ -82,6 +84,54 @@ async def test_authenticate_anywhere(open_site: OpenSite, expected_logs: list[st
     verified = tokens(await site.post("verify-email", body, Authorization=f"Bearer {first['access_token']}"))
     await site.ask("GET", "/who", Authorization=f"Bearer {verified['access_token']}")
     assert seen == [NotAuthenticated, EmailNotVerified, EMAIL]
+
+
+class Asks(RequestHandler):
+    """A handler without the mixin."""
+
+    async def get(self) -> None:
+        hydra: HydraCore = self.settings["hydracore"]
+        try:
+            self.write((await hydra.authenticate(self.request)).email)
+        except HydraError as error:
+            hydra.refuse(self, error)
+
+
+@pytest.mark.parametrize("path", ["/page", "/asks"])
+async def test_refusals_of_a_host_are_explained(
+    open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """What the mixin refuses, or refuse() after authenticate(), has the shape and the headers of our own refusals; its
+    request id, a trusted proxy's or ours, is known to ``hydracore explain``. A 503 is in the log under it."""
+    expected_logs += [path, "unavailable"]
+
+    def host(hydra: HydraCore) -> Application:
+        return Application([*hydra.routes(), ("/page", Page), ("/asks", Asks)], hydracore=hydra)
+
+    site = await open_site(host, server={"trusted_proxies": ["127.0.0.1"]})
+    services = site.hydra.services
+    bearer = {"Authorization": f"Bearer {(await site.register())['access_token']}"}
+
+    async def explained(answer: HTTPResponse, status: int, code: str) -> Refusal:
+        refused(answer, status, code)
+        await site.hydra._refusals.flush()
+        [kept] = await services.store.refusals.of_request(answer.headers["X-Request-Id"], services.now())
+        assert (kept.status, kept.code, kept.call, kept.network) == (status, code, f"GET {path}", "127.0.0.1")
+        return kept
+
+    stranger = await explained(await site.ask("GET", path), 401, "not_authenticated")
+    assert stranger.why == {"reason": "no access token came"}
+    await explained(await site.ask("GET", path, **bearer), 403, "email_not_verified")
+    asked = await site.ask("GET", path, X_Request_Id="the-proxys-1")
+    assert (await explained(asked, 401, "not_authenticated")).request_id == "the-proxys-1"
+
+    async def away(*arguments: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.store.sessions, "live", away)
+        answer = await site.ask("GET", path, **bearer)
+    await explained(answer, 503, "store_unavailable")
 
 
 async def test_two_in_one_process(open_site: OpenSite) -> None:

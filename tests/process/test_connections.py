@@ -1,9 +1,12 @@
 """What a client may hold on to: connections, requests, time. Real sockets against a real server."""
 
 import json
+import os
+import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from processes import LOGIN, Server, StartServer, until
@@ -133,24 +136,68 @@ def test_a_large_body(start: StartServer) -> None:
     assert server.post("login", {**LOGIN, "more": "x" * 1000})[0] == 401
 
 
+BODY = json.dumps(LOGIN).encode()
+HEAD = (
+    b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+)
+
+
+def begun(server: Server, stack: ExitStack) -> socket.socket:
+    """A connection whose request's head is there, and whose body is not."""
+    connection = stack.enter_context(connect(server))
+    connection.sendall(HEAD)
+    assert b"100" in connection.recv(65536)
+    return connection
+
+
+def test_those_that_never_end_make_room(start: StartServer) -> None:
+    """When all connections wait for the rest of a body, the one that has waited longest makes room for a new one, and
+    the others are served once their bodies are there."""
+    server = start(HYDRACORE_SERVER__MAX_CONNECTIONS="10")
+    with ExitStack() as stack:
+        slow = [begun(server, stack) for _ in range(10)]
+        for _ in range(3):
+            new = stack.enter_context(connect(server))
+            new.sendall(LIVE)
+            assert b"200 OK" in new.recv(65536)
+            new.sendall(HEAD)  # It does not make room next, either.
+            assert b"100" in new.recv(65536)
+        for connection in slow[:3]:
+            assert closed_after(connection) < 5
+        for connection in slow[3:]:
+            connection.sendall(BODY)
+            assert b"401" in connection.recv(65536)
+
+
 def test_more_requests_than_it_takes(start: StartServer) -> None:
     """Beyond what a worker takes on, requests are answered 503 at once; its health is still told."""
-    server = start(HYDRACORE_SERVER__MAX_REQUESTS="5")
-    body = json.dumps(LOGIN).encode()
-    head = (
-        b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
-    )
-    with ExitStack() as stack:
-        slow = [stack.enter_context(connect(server)) for _ in range(5)]
-        for connection in slow:
-            connection.sendall(head)
-            assert b"100" in connection.recv(65536)  # Taken on; now it waits for the body.
-        status, answer, headers = server.post("login", LOGIN)
-        assert (status, answer["code"], headers["Retry-After"]) == (503, "overloaded", "1")
-        assert server.ask("GET", "/health/live")[0] == 200
-        assert server.ask("GET", "/health/ready")[0] == 200
-        for connection in slow:
-            connection.sendall(body)
-            assert b"401" in connection.recv(65536)
+    server = start(HYDRACORE_SERVER__MAX_REQUESTS="5", HYDRACORE_STORE__TIMEOUT="20", HYDRACORE_LOG__LOAD_EVERY="1")
+    [mongod] = server.children()["mongod"]
+    os.kill(mongod, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(5) as pool:
+            asked = [pool.submit(server.post, "login", LOGIN) for _ in range(5)]
+            assert until(lambda: server.lines("load")[-1:] != [] and server.lines("load")[-1]["requests"] == 5)
+            before = time.monotonic()
+            status, answer, headers = server.post("login", LOGIN)
+            assert (status, answer["code"], headers["Retry-After"]) == (503, "overloaded", "1")
+            assert time.monotonic() - before < 5
+            assert server.ask("GET", "/health/live")[0] == 200
+            os.kill(mongod, signal.SIGCONT)
+            assert {answered.result()[0] for answered in asked} == {401}
+    finally:
+        os.kill(mongod, signal.SIGCONT)
     assert until(lambda: server.post("login", LOGIN)[0] == 401)
+
+
+def test_bodies_on_their_way_do_not_count(start: StartServer) -> None:
+    """However many requests wait for their bodies, others are served, and so are they in the end."""
+    server = start(HYDRACORE_SERVER__MAX_REQUESTS="5")
+    with ExitStack() as stack:
+        slow = [begun(server, stack) for _ in range(20)]
+        for _ in range(3):
+            assert server.post("login", LOGIN)[0] == 401
+        for connection in slow:
+            connection.sendall(BODY)
+            assert b"401" in connection.recv(65536)

@@ -150,14 +150,17 @@ async def test_new_keys(cluster: Nodes) -> None:
     of them; so is what the old one signed."""
     old, right = await cluster.verified(), {"email": EMAIL, "password": PASSWORD}
     key = await cluster.hydra.rotate_keys()
-    started = time.monotonic()
+    started = missed = time.monotonic()
     seen = 0
     while seen < 40:  # In a row: no worker is without it.
+        at = time.monotonic()
         answer = await cluster.ask("GET", "/.well-known/jwks.json", Connection="close")
-        seen = seen + 1 if key.kid.encode() in answer.body else 0
-        assert time.monotonic() - started < WITHIN
+        seen, missed = (seen + 1, missed) if key.kid.encode() in answer.body else (0, at)
+        assert at - started < 20
+    # When the last one was without it: how long the asking takes is the machine's business.
+    assert missed - started < WITHIN
     while key.kid != kid((await cluster.post("login", right)).body):
-        assert time.monotonic() - started < 2 * WITHIN
+        assert time.monotonic() - started < 20
     new = tokens(await cluster.post("login", right))
     for _ in range(20):
         for grant in (old, new):

@@ -337,3 +337,20 @@ async def test_many_headers_are_bounded(site: Site) -> None:
     with socket.create_connection((host, int(port))) as client:
         client.sendall(b"GET /auth/me HTTP/1.1\r\nHost: x\r\n")
     assert (await site.ask("GET", "/health/live")).code == 200
+
+
+async def test_a_body_that_is_given_up(site: Site) -> None:
+    """Of a request whose client leaves in the middle of its body nothing stays behind: no count, and no task."""
+    before = len(asyncio.all_tasks())
+    writers = []
+    for _ in range(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
+        writer.write(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        writers.append(writer)
+    while len(site.hydra.receiving) < 5:  # noqa: ASYNC110  # simpler than an event
+        await asyncio.sleep(0.01)
+    assert site.hydra.load().requests == 0
+    for writer in writers:
+        writer.close()
+    while site.hydra.in_flight or len(asyncio.all_tasks()) > before:  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.01)

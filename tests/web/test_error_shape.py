@@ -97,14 +97,26 @@ async def test_health(site: Site) -> None:
     assert (await site.ask("HEAD", "/health/ready")).code == 200
 
 
-async def test_not_ready_without_an_index(open_site: OpenSite) -> None:
-    """ready is 503 and names the index that is missing."""
+async def test_not_ready_without_an_index(
+    open_site: OpenSite, expected_logs: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """ready is 503 and names the index that is missing, in the log too, and under the request's id."""
+    expected_logs.append("unavailable")
     site = await open_site(store={"database": "hydracore_unready"})
     await site.hydra._store.collection("users").drop_index("address_key_1")
     answer = await site.ask("GET", "/health/ready")
     assert answer.code == 503
-    assert "users.address_key_1" in json.loads(answer.body)["detail"]
+    body = json.loads(answer.body)
+    assert (body["status"], body["code"]) == ("not ready", "not_ready")
+    assert "users.address_key_1" in body["detail"]
     assert answer.headers["Retry-After"]
+    request_id = answer.headers["X-Request-Id"]
+    [line] = [vars(record) for record in caplog.records if record.message == "unavailable"]
+    assert (line["request_id"], line["reason"]) == (request_id, body["detail"])
+    await site.hydra._refusals.flush()
+    services = site.hydra.services
+    [kept] = await services.store.refusals.of_request(request_id, services.now())
+    assert (kept.code, kept.why["reason"]) == ("not_ready", body["detail"])
     await site.hydra._store.ensure()
 
 
