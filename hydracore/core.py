@@ -316,8 +316,8 @@ class HydraCore:
 
     def refuse(self, handler: RequestHandler, error: HydraError) -> None:
         """Answer a request of yours with what :meth:`authenticate` raised, and finish it: the JSON and the headers of
-        HydraCore's own calls, ``X-Request-Id`` among them, under which ``hydracore explain`` tells the reason. The id is
-        a trusted proxy's, or a new one."""
+        HydraCore's own calls, ``X-Request-Id`` among them, under which ``hydracore explain`` tells the reason. The id
+        is a trusted proxy's, or a new one."""
         refuse(self._web, handler, error)
 
     async def rotate_keys(self) -> SigningKey:

@@ -27,6 +27,7 @@ _MOST_QUOTED = 120
 _FEWEST = 20
 _WARM_UP = 2
 _TRIES = 2000
+_SHORTEST = 10
 _CERTAIN = 0.01
 _LEAST_MS = 1.0
 _LEAST_SHARE = 0.02
@@ -35,6 +36,10 @@ _chance = random.SystemRandom()
 
 class Unreachable(Exception):
     """Nothing answers there, or not this API."""
+
+
+class TooShort(ValueError):
+    """No address of that length is surely nobody's."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +166,17 @@ def _pause(value: str | None) -> float:
 
 
 def made_up(known: str) -> str:
-    """An address that nobody should have: as long as the other, of the same domain, for nothing else is to differ."""
+    """An address that nobody has: as many bytes as the other, of the same domain, for nothing else is to differ.
+
+    Raises :class:`TooShort` where that leaves so few that one of them may be somebody's.
+    """
     local, _, domain = known.rpartition("@")
+    if len(local.encode()) < _SHORTEST:
+        raise TooShort(
+            f"An address as short as {known} cannot be made up: it may be somebody's, for whom attempts would fail and "
+            "who would be mailed. Name one that has no account, of the same length and domain, by --unknown, or a "
+            f"--known of {_SHORTEST} characters or more before the @."
+        )
     while True:
         made = _chance.choice(ascii_lowercase) + "".join(
             _chance.choices(ascii_lowercase + digits, k=len(local.encode()) - 1)
@@ -182,7 +196,7 @@ def compare(
 ) -> Comparison:
     """Ask ``call`` for a known and an unknown address (another each time where it is None), in random order within
     each pair, and judge. A limit is waited for if it asks for a moment only, and ends the asking otherwise. Raises
-    :class:`Unreachable`."""
+    :class:`Unreachable`, and :class:`TooShort` where addresses are to be made up."""
     here: list[Sample] = []
     there: list[Sample] = []
     patience = _PATIENCE
@@ -212,7 +226,8 @@ def judge(
     call: str, known: Sequence[Sample], unknown: Sequence[Sample], wanted: int, tolerance_ms: float = 0
 ) -> Comparison:
     """What the answers show, of ``wanted`` for each address. Those that a limit or an outage gave are left out;
-    ``tolerance_ms`` is the difference of the medians that nobody can use, a millisecond or two per cent where it is 0.
+    ``tolerance_ms`` is the difference of the medians that nobody can use, a millisecond or two per cent where it is 0:
+    times are the same where the whole interval is within it, for what a wide one does not show it does not rule out.
     """
     here, there = ([each for each in side if each.status not in _LIMITED] for side in (known, unknown))
     fewest, most = min(len(here), len(there)), max(len(here), len(there))
@@ -231,15 +246,17 @@ def judge(
     low, high = interval(*times)
     p = mann_whitney(*times)
     tolerance = tolerance_ms or max(_LEAST_MS, _LEAST_SHARE * max(medians))
+    within = -tolerance <= low and high <= tolerance
     verdict: Verdict = "same"
-    reason = ""
+    reason, by_more = "", f"by more than {tolerance:.1f} ms"
     if p < _CERTAIN and (low > tolerance or high < -tolerance):
-        verdict, reason = "different", f"their times differ by more than {tolerance:.1f} ms"
+        verdict, reason = "different", f"their times differ {by_more}"
     elif limited:
         verdict, reason = "unclear", counted
-    elif p < _CERTAIN and (low < -tolerance or high > tolerance):
-        verdict = "unclear"
-        reason = f"their times differ, but these samples cannot tell whether by more than {tolerance:.1f} ms: ask more"
+    elif p < _CERTAIN and not within:
+        verdict, reason = "unclear", f"their times differ, but these samples cannot tell whether {by_more}: ask more"
+    elif not within:
+        verdict, reason = "unclear", f"these samples cannot tell whether their times differ {by_more}: ask more"
     return Comparison(call, verdict, reason, fewest, medians[0], medians[1], low, high, p)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hydracore.selftest import Comparison, Sample, differences, interval, judge, made_up, mann_whitney, worst
+from hydracore.selftest import Comparison, Sample, TooShort, differences, interval, judge, made_up, mann_whitney, worst
 
 # Permeability of the human chorioamnion at term and at 12 to 26 weeks: Hollander and Wolfe, Nonparametric Statistical
 # Methods, 1973, page 69. U = 35, and R's wilcox.test(exact = FALSE) gives p = 0.1223 for one side.
@@ -84,6 +84,26 @@ def test_what_the_samples_cannot_tell() -> None:
     assert (found.verdict, "ask more" in found.reason) == ("unclear", True)
 
 
+def test_what_is_too_wide() -> None:
+    """Times that differ by chance alone, as far as can be told, are the same only where all of the interval is within
+    the tolerance: with a wider one they are unclear, until more is asked."""
+    few = judge("login", samples(25, 30, 20), samples(26, 31, 20), 25, tolerance_ms=2)
+    assert few.p > 0.01
+    assert few.low < -2
+    assert few.high > 2
+    assert (few.verdict, "cannot tell whether their times differ by more than 2.0 ms: ask more" in few.reason) == (
+        "unclear",
+        True,
+    )
+    assert judge("login", samples(25, 30, 20), samples(26, 31, 20), 25, tolerance_ms=40).verdict == "same"
+    assert judge("login", samples(2500, 30, 2), samples(2501, 30, 2), 2500, tolerance_ms=2).verdict == "same"
+    # One end is enough.
+    lopsided = judge("login", samples(40, 31, 3), samples(41, 30, 3), 40, tolerance_ms=2)
+    assert lopsided.p > 0.01
+    assert -2 < lopsided.low < 2 < lopsided.high
+    assert lopsided.verdict == "unclear"
+
+
 def test_limited() -> None:
     """What a limit answered is left out; what is left can show a difference, but never that all is the same."""
     limited = [*samples(5, 30), *samples(55, 1, status=429)]
@@ -130,14 +150,23 @@ def test_what_is_always_another() -> None:
     assert len(differences(numbered("body", 0), numbered("body", 9))) == 2
 
 
-@pytest.mark.parametrize("known", ["ada@example.com", "a@example.com", "zoë@example.com", f"{'x' * 64}@example.com"])
+@pytest.mark.parametrize(
+    "known", ["ada.lovelace@example.com", "0123456789@example.com", "zoëzoëzoë@example.com", f"{'x' * 64}@example.com"]
+)
 def test_made_up(known: str) -> None:
     """Made-up addresses are as many bytes as the known one, of its domain, never itself, and others each time."""
     made = {made_up(known) for _ in range(200)}
     assert known not in made
     assert {len(each.encode()) for each in made} == {len(known.encode())}
     assert {each.partition("@")[2] for each in made} == {"example.com"}
-    assert len(made) > 10
+    assert len(made) == 200
+
+
+@pytest.mark.parametrize("known", ["a@example.com", "bob@example.com", "123456789@example.com", "zoëzoë@example.com"])
+def test_what_may_be_somebodys(known: str) -> None:
+    """No address is made up that is so short that it may be somebody's."""
+    with pytest.raises(TooShort, match="--unknown"):
+        made_up(known)
 
 
 def test_worst() -> None:

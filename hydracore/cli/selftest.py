@@ -9,7 +9,7 @@ import click
 from hydracore.addresses import parse_address
 from hydracore.cli.output import NotStarted, says_why, show
 from hydracore.config import load
-from hydracore.selftest import CALLS, Comparison, Prober, Unreachable, compare, worst
+from hydracore.selftest import CALLS, Comparison, Prober, TooShort, Unreachable, compare, made_up, worst
 
 _EXIT = {"same": 0, "different": 1, "unclear": 3}
 
@@ -29,7 +29,11 @@ def _named(context: click.Context, option: click.Parameter, value: str | None) -
 @selftest.command()
 @click.argument("url", required=False)
 @click.option("--known", required=True, metavar="EMAIL", help="An address that has an account.")
-@click.option("--unknown", metavar="EMAIL", help="One that has none; others are made up each time unless given.")
+@click.option(
+    "--unknown",
+    metavar="EMAIL",
+    help="One that has none, best as long as the other; others are made up each time unless given.",
+)
 @click.option(
     "--calls", metavar="CALL,…", callback=_named, help=f"Of {', '.join(CALLS)}; those that mail none unless given."
 )
@@ -66,6 +70,9 @@ def enumeration(
     resend-verification mail it. Where limits.* answer 429 too few are left to judge: ask from a network that they
     leave alone, or a node whose limits are wide.
 
+    Made-up addresses are random, as long as the known one and of its domain. One that is short may be somebody's, so a
+    known one with fewer than 10 characters before the @ demands --unknown.
+
     Ends with 0 where all answers and times are the same, 1 where some differ, 2 where there is something to put right
     first, 3 where it cannot say.
     """
@@ -79,6 +86,8 @@ def enumeration(
         raise NotStarted(str(error)) from error
     if other and other.key == asked.key:
         raise NotStarted("--known and --unknown are the same address.")
+    if other is None:
+        _can_be_made_up(asked.email)
     calls = calls or [name for name, call in CALLS.items() if mail or not call.mails]
     _say_beforehand(prober.url, asked.email, calls, samples)
     try:
@@ -96,6 +105,13 @@ def enumeration(
             if each.reason:
                 click.echo(f"{each.call}: {each.reason}.")
     sys.exit(_EXIT[worst(found)])
+
+
+def _can_be_made_up(known: str) -> None:
+    try:
+        made_up(known)
+    except TooShort as error:
+        raise NotStarted(str(error)) from error
 
 
 def _say_beforehand(url: str, known: str, calls: list[str], samples: int) -> None:

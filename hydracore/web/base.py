@@ -243,7 +243,7 @@ class Endpoint(RequestHandler):
             self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
 
     def _guard(self, of: "Origin | None") -> None:
-        """Let the method begin, for those whom it answers and in its time; put a plugin's failures down to the plugin."""
+        """Let the method begin, in its time, for those whom it answers; put a plugin's failures down to the plugin."""
         name = (self.request.method or "").lower()
         method = getattr(self, name)
 

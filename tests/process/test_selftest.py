@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from processes import StartServer, settings
 
-KNOWN = "ada@example.com"
+KNOWN = "ada.lovelace@example.com"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -39,15 +39,18 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize("profile", ["testing", "standard"])
 def test_ours_tells_nothing(start: StartServer, run: Run, profile: str) -> None:
-    """Our own calls answer the same; their times differ by nothing that the noise of this machine does not explain."""
+    """Our own calls answer the same; their times differ by nothing that the noise of this machine does not explain.
+    Where that is too much to tell, it says so."""
     server = start(HYDRACORE_PASSWORD__PROFILE=profile)
     server.register(KNOWN)
     url = f"http://127.0.0.1:{server.port}/auth"
     code, out, said = run(url, "--known", KNOWN, "--mail", "--samples", "40", "--tolerance-ms", "30", "--json")
     found = {each["call"]: each for each in json.loads(out)}
     assert set(found) == {"login", "token", "verify-email", "resend-verification", "forgot-password"}
-    assert {each["verdict"] for each in found.values()} == {"same"}, out
-    assert code == 0
+    unclear = [each["reason"] for each in found.values() if each["verdict"] == "unclear"]
+    assert all(reason.endswith("by more than 30.0 ms: ask more") for reason in unclear), out
+    assert {each["verdict"] for each in found.values()} <= {"same", "unclear"}, out
+    assert code == (3 if unclear else 0)
     assert "Asking http://127.0.0.1" in said
     assert f"failed attempts for {KNOWN}" in said
     assert f"will mail {KNOWN}" in said
@@ -57,7 +60,7 @@ def test_without_a_url(start: StartServer, run: Run) -> None:
     """The configuration's own address is asked; a URL without a path gets its prefix; the named calls alone are."""
     server = start()
     server.register(KNOWN)
-    few = ("--known", KNOWN, "--samples", "20", "--tolerance-ms", "30", "--json", "--calls")
+    few = ("--known", KNOWN, "--samples", "20", "--tolerance-ms", "500", "--json", "--calls")
     code, out, said = run(*few, "verify-email,login", HYDRACORE_SERVER__PORT=str(server.port))
     assert [each["call"] for each in json.loads(out)] == ["verify-email", "login"]
     assert code == 0, out
@@ -96,7 +99,7 @@ class Telling(BaseHTTPRequestHandler):
         if call == "login" and not is_known:
             self.unknown.add(json.loads(body)["email"])
         if way == "slow" and is_known:
-            time.sleep(0.03)
+            time.sleep(0.08)
         expected = 400 if call == "verify-email" else 401
         always = {"moved": 301, "broken": 500, "pages": 200, "busy": 429, "instant": 429}
         status = always.get(way, expected)
@@ -160,13 +163,13 @@ def test_what_tells_is_found(telling: str, run: Run, way: str, said: str) -> Non
 @pytest.mark.parametrize("way", ["proxied", "closing", "brief"])
 def test_what_does_not_tell(telling: str, run: Run, way: str) -> None:
     """A proxy's number, a fresh cookie, a connection that ends, a limit of a moment: none is a difference."""
-    code, out, _ = run(f"{telling}/{way}", "--known", KNOWN, "--samples", "25", "--tolerance-ms", "30")
+    code, out, _ = run(f"{telling}/{way}", "--known", KNOWN, "--samples", "25", "--tolerance-ms", "500")
     assert code == 0, out
 
 
 def test_addresses_are_made_up(telling: str, run: Run) -> None:
     """Another unknown address is asked each time, unless one is given."""
-    alone = ("--known", KNOWN, "--samples", "20", "--tolerance-ms", "30", "--calls", "login")
+    alone = ("--known", KNOWN, "--samples", "20", "--tolerance-ms", "500", "--calls", "login")
     assert run(f"{telling}/none", *alone)[0] == 0
     assert len(Telling.unknown) > 15
     Telling.unknown.clear()
@@ -194,7 +197,10 @@ def test_what_says_nothing(telling: str, run: Run, way: str, said: str) -> None:
 def test_what_is_none(run: Run, telling: str) -> None:
     """A wrong address, a wrong URL, a server that is not there: one sentence, and exit code 2."""
     assert run(telling, "--known", "ada")[0] == 2
-    assert run(telling, "--known", KNOWN, "--unknown", "ADA@example.com")[2] == (
+    code, _, said = run(telling, "--known", "ada@example.com")
+    assert (code, "cannot be made up" in said, "--unknown" in said) == (2, True, True)
+    assert not Telling.asked
+    assert run(telling, "--known", KNOWN, "--unknown", "ADA.Lovelace@example.com")[2] == (
         "hydracore: --known and --unknown are the same address.\n"
     )
     for wrong in ("ftp://x", "http://", "http://x:port", "http://[", "http://x/é", "http://ada:word@x", "x"):
