@@ -144,8 +144,8 @@ def until(condition: Callable[[], bool], within: float = 15) -> bool:
 
 
 def settled(asked: Callable[[], object], wanted: object, times: int, within: float = 60) -> float:
-    """Seconds until the last answer that was not ``wanted``, once as many ``times`` in a row it was. How long the asking
-    takes does not matter, so a slow machine changes nothing."""
+    """Seconds until the last answer that was not ``wanted``, once as many ``times`` in a row it was. How long the
+    asking takes does not matter, so a slow machine changes nothing."""
     started = last = time.monotonic()
     row = 0
     while row < times:

@@ -31,7 +31,7 @@ class Bounds:
     ``within`` seconds after its end everybody in the crowd has had an answer that was none of 503, without a restart;
     ``mail_within`` seconds after the last request all mail is there. ``cut`` says that connections may break, ``twice``
     how many messages may come twice, ``repeats`` that they may be written anew for it, ``unanswered`` how long the
-    whole crowd together may be without an answer.
+    whole crowd together may be without an answer, ``jumps`` that access tokens may be over before their time.
     """
 
     within: float
@@ -39,6 +39,7 @@ class Bounds:
     cut: bool = False
     twice: int = 0
     repeats: bool = False
+    jumps: bool = False
     unanswered: float | None = None
 
 
@@ -69,7 +70,7 @@ class Suffer:
                 known[server] = server.port
             return [known[server] for server in servers]
 
-        how = {"cut": bounds.cut, "repeats": bounds.repeats, "loyal": loyal}
+        how = {"cut": bounds.cut, "repeats": bounds.repeats, "jumps": bounds.jumps, "loyal": loyal}
         ledger = Ledger(self._name, ports, self._letters, **how)
         ledger.start(people)
         try:

@@ -93,7 +93,7 @@ class Client:
             self._ledger.blame(f"{call}: 503 without Retry-After")
         self._ledger.note(answer.status, f"{call}: {answer.status} {text[:200]!r}")
         if answer.status == 503:
-            self._ledger.refusals[json.loads(text)["code"]] += 1
+            self._ledger.refused(json.loads(text)["code"])
         else:
             self.times.append((time.monotonic(), self._since))
             self._since = 0.0
@@ -115,7 +115,8 @@ class Client:
 
 class Ledger:
     """``ports`` are those of the servers; with ``loyal`` each person keeps to one of them. ``cut`` says that
-    connections may break, because processes are killed; ``repeats`` that a mail may be written twice, and come late."""
+    connections may break, because processes are killed; ``repeats`` that a mail may be written twice, and come late;
+    ``jumps`` that clocks do, and with them access tokens' ends."""
 
     def __init__(
         self,
@@ -126,9 +127,12 @@ class Ledger:
         cut: bool = False,
         loyal: bool = False,
         repeats: bool = False,
+        jumps: bool = False,
     ) -> None:
         self.name, self.ports, self.letters, self.loyal = name, ports, letters, loyal
-        self._cut, self._repeats = cut, repeats
+        self._cut, self._repeats, self._jumps = cut, repeats, jumps
+        self.renewed = 0
+        """Access tokens that were over before their time, or not good yet."""
         self.people: list[Person] = []
         self.wrong: list[str] = []
         self.answers: Counter[int] = Counter()
@@ -182,6 +186,10 @@ class Ledger:
                 self.broken[what.partition(": ")[2]] += 1
         if (status >= 500 and status != 503) or (status == 0 and not self._cut):
             self.blame(what)
+
+    def refused(self, code: str) -> None:
+        with self._lock:
+            self.refusals[code] += 1
 
     def blame(self, what: str) -> None:
         with self._lock:
@@ -243,6 +251,10 @@ class Ledger:
 
     def _me(self, client: Client, person: Person) -> None:
         status, body, _ = self._answered(client, person, "GET", "me", None, person.access)
+        if status == 401 and self._jumps:
+            self.renewed += 1
+            self._refresh(client, person)
+            status, body, _ = self._answered(client, person, "GET", "me", None, person.access)
         if status != 200:
             self.blame(f"me: {status} {body}")
         elif body["email_verified"] != person.verified:
@@ -356,7 +368,14 @@ class Ledger:
         status, user = client.sure(person, "GET", "me", None, grant["access_token"])
         if status != 200 or (person.verified and not user["email_verified"]):
             lost.append(f"verified, and me says {status} {user}")
-        return lost
+        return [*lost, *self._only(client, person)]
+
+    def _only(self, client: Client, person: Person) -> list[str]:
+        """It is the only account of that address."""
+        asked = person.asked["register"]
+        status, _ = client.sure(person, "POST", "register", {"email": person.email, "password": person.password})
+        person.asked["register"] = asked  # What is refused mails nobody: no more codes are owed for it.
+        return [] if status == 409 else [f"registered a second time: {status}"]
 
     def _sessions(self, client: Client, person: Person) -> list[str]:
         def renew(token: str) -> Answer:

@@ -69,13 +69,14 @@ class _Wire:
 class Proxy:
     """A network in front of a port.
 
-    ``delay`` is how much later each request gets there; ``cut`` hangs up on everybody; ``silent`` takes what is sent,
-    hands nothing on until it is over, and tells nobody. ``apart`` says which processes it is silent to.
+    ``delay`` is how much later each request gets there, ``delay_back`` each answer here; ``cut`` hangs up on everybody;
+    ``silent`` takes what is sent, hands nothing on until it is over, and tells nobody. ``apart`` says which processes it
+    is silent to.
     """
 
     def __init__(self, target: int, loop: Loop | None = None) -> None:
         self._target = target
-        self._delay, self._cut, self._silent = 0.0, False, False
+        self._delay, self._delay_back, self._cut, self._silent = 0.0, 0.0, False, False
         self._apart: Callable[[int], bool] = lambda owner: False
         self._wires: set[_Wire] = set()
         self._loop, self._own = loop or Loop(), loop is None
@@ -90,12 +91,14 @@ class Proxy:
         self,
         *,
         delay: float = 0.0,
+        delay_back: float = 0.0,
         cut: bool = False,
         silent: bool = False,
         apart: Callable[[int], bool] = lambda owner: False,
     ) -> None:
         async def change() -> None:
-            self._delay, self._cut, self._silent, self._apart = delay, cut, silent, apart
+            self._delay, self._delay_back = delay, delay_back
+            self._cut, self._silent, self._apart = cut, silent, apart
             for wire in list(self._wires):
                 self._let(wire)
                 if cut:
@@ -132,16 +135,17 @@ class Proxy:
         await wire.flows.wait()
         there, back = await asyncio.open_connection(HOST, self._target)
         wire.ends.append(back)
-        ways = self._pump(wire, reader, back, later=True), self._pump(wire, there, wire.ends[0], later=False)
-        await asyncio.gather(*ways)
+        to = self._pump(wire, reader, back, lambda: self._delay)
+        fro = self._pump(wire, there, wire.ends[0], lambda: self._delay_back)
+        await asyncio.gather(to, fro)
 
     async def _pump(
-        self, wire: _Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, later: bool
+        self, wire: _Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, late: Callable[[], float]
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                if later and self._delay:
-                    await asyncio.sleep(self._delay)
+                if delay := late():
+                    await asyncio.sleep(delay)
                 await wire.flows.wait()
                 writer.write(data)
                 await writer.drain()

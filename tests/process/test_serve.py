@@ -173,14 +173,14 @@ def test_kill_9_of_a_worker(start: StartServer) -> None:
     killed = server.children()["worker"][0]
     os.kill(killed, signal.SIGKILL)
     replaced = until(lambda: len(server.children()["worker"]) == 2 and killed not in server.children()["worker"])
-    time.sleep(0.3)
+    served = until(lambda: len(answers) > 8 and 0 not in answers[-8:])
     stop.set()
     for thread in asking:
         thread.join()
     assert replaced
+    assert served
     assert set(answers) <= {200, 0}
     assert answers.count(0) <= 4
-    assert answers[-1] == 200
     assert server.lines("worker ended, it is replaced")[0]["code"] == -signal.SIGKILL
 
 
@@ -188,6 +188,8 @@ def test_a_replacement_that_cannot_start(start: StartServer) -> None:
     """A worker that cannot be replaced for now is tried again, while the others serve."""
     server = start("--workers", "2")
     tokens = server.register()
+    # One of the first two that found the secret spoilt would stop the start.
+    assert until(lambda: len(server.lines("ready")) == 2)
     secret = server.folder / "hydracore-data/secret"
     whole = secret.read_text()
     secret.write_text("")
@@ -195,7 +197,7 @@ def test_a_replacement_that_cannot_start(start: StartServer) -> None:
     assert until(lambda: any(line["code"] == 2 for line in server.lines("worker ended, it is replaced")))
     assert server.me(tokens) == 200
     secret.write_text(whole)
-    assert until(lambda: len(server.lines("ready")) == 3)
+    assert until(lambda: len(server.lines("ready")) == 3, 40)  # The pauses between two tries have become longer.
     assert server.stop() == 0
 
 
