@@ -70,8 +70,8 @@ class Proxy:
     """A network in front of a port.
 
     ``delay`` is how much later each request gets there, ``delay_back`` each answer here; ``cut`` hangs up on everybody;
-    ``silent`` takes what is sent, hands nothing on until it is over, and tells nobody. ``apart`` says which processes it
-    is silent to.
+    ``silent`` takes what is sent, hands nothing on until it is over, and tells nobody. ``apart`` says which processes
+    it is silent to.
     """
 
     def __init__(self, target: int, loop: Loop | None = None) -> None:

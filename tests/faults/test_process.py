@@ -311,6 +311,30 @@ def test_a_clock_jumps(mongo: Mongo, nodes: Nodes, suffer: Suffer, tmp_path: Pat
     assert servers[0].me(grant) == 401
 
 
+def test_limits_when_a_clock_jumps(mongo: Mongo, nodes: Nodes, tmp_path: Path) -> None:
+    """A limit that is used up is over once the clock has jumped past its window, and a jump backwards makes nobody wait
+    for longer than the window is."""
+    clock = WrongClock(tmp_path / "clock")
+    rules = {"HYDRACORE_LIMITS__ENABLED": "true", "HYDRACORE_LIMITS__LOGIN_ADDRESS_NETWORK": "5/300"}
+    server = nodes(mongo.uri, **rules, **clock.settings)
+
+    def guesses() -> tuple[list[int], int]:
+        answers = [server.post("login", {**LOGIN, "password": "a wrong guess"}) for _ in range(7)]
+        return [answer[0] for answer in answers], max(int(answer[2]["Retry-After"] or 0) for answer in answers)
+
+    for hours in (0, 1, 0):
+        clock.set(hours)
+        time.sleep(0.1)
+        statuses, wait = guesses()
+        assert set(statuses) <= {401, 429}
+        assert 429 in statuses
+        assert 0 < wait <= 300
+    clock.set(2)
+    time.sleep(0.1)
+    assert guesses()[0] == [401] * 5 + [429] * 2
+    calm(server)
+
+
 # -- the secret ------------------------------------------------------------------------------------
 
 

@@ -116,8 +116,9 @@ def test_mongod_that_cannot_be_started(start: StartServer) -> None:
 
 
 def test_mongod_paused(start: StartServer) -> None:
-    """While the database hangs, calls get 503 within their deadline, live answers, ready says why; then all is well."""
-    server = start(HYDRACORE_STORE__TIMEOUT="1")
+    """While the database hangs, calls get 503 within their deadline, live answers, ready says why; then all is well.
+    The deadline is that of the first operation that fails, and a second before and after it where a limit counts."""
+    server = start(HYDRACORE_STORE__TIMEOUT="1", HYDRACORE_LIMITS__ENABLED="true")
     tokens = server.register()
     [mongod] = server.children()["mongod"]
     os.kill(mongod, signal.SIGSTOP)
@@ -127,6 +128,13 @@ def test_mongod_paused(start: StartServer) -> None:
         assert (status, body["code"]) == (503, "store_unavailable")
         assert int(headers["Retry-After"]) >= 1
         assert time.monotonic() - before < 5
+        asked = {"login": LOGIN, "register": {**LOGIN, "email": "bob@example.com"}, "refresh": tokens}
+        for call, sent in {**asked, "forgot-password": {"email": LOGIN["email"]}}.items():
+            before = time.monotonic()
+            status, body, headers = server.post(call, sent)
+            assert (status, body["code"]) == (503, "store_unavailable"), call
+            assert int(headers["Retry-After"]) >= 1
+            assert time.monotonic() - before < 1 + 2 + 3, call  # And three for a busy machine.
         assert server.ask("GET", "/health/live")[0] == 200
         assert until(lambda: server.ask("GET", "/health/ready")[0] == 503)
     finally:
