@@ -131,8 +131,6 @@ class Ledger:
     ) -> None:
         self.name, self.ports, self.letters, self.loyal = name, ports, letters, loyal
         self._cut, self._repeats, self._jumps = cut, repeats, jumps
-        self.renewed = 0
-        """Access tokens that were over before their time, or not good yet."""
         self.people: list[Person] = []
         self.wrong: list[str] = []
         self.answers: Counter[int] = Counter()
@@ -252,7 +250,6 @@ class Ledger:
     def _me(self, client: Client, person: Person) -> None:
         status, body, _ = self._answered(client, person, "GET", "me", None, person.access)
         if status == 401 and self._jumps:
-            self.renewed += 1
             self._refresh(client, person)
             status, body, _ = self._answered(client, person, "GET", "me", None, person.access)
         if status != 200:

@@ -9,12 +9,17 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email import message_from_bytes, policy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from figures import Bounds, Suffer, calm
 from post import Letters, PostOffice
 from processes import LOGIN, PASSWORD, until
+from pymongo import MongoClient, WriteConcern
+from pymongo.errors import PyMongoError
 from rig import Mongo, Nodes, Proxy
+
+from hydracore.store.embedded import Mongod
 
 
 @pytest.fixture
@@ -146,6 +151,19 @@ def full(disk: Path) -> Iterator[None]:
     fill.unlink()
 
 
+def use_up_the_journal(data: Path) -> None:
+    """Write until the embedded mongod cannot: what its files have room for lasts a quiet crowd for minutes."""
+    uri = Mongod(data).uri
+    with (
+        MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=1000, timeoutMS=2000) as client,
+        suppress(PyMongoError),
+    ):
+        for _ in range(1000):
+            client["another"].waste.with_options(write_concern=WriteConcern(j=True)).insert_one(
+                {"_": os.urandom(1 << 17)}
+            )
+
+
 class Folder(Letters):
     """The letters that a node writes into its data folder."""
 
@@ -182,7 +200,9 @@ def test_data_folder_full(small_disk: Path, mongod_uri: str, nodes: Nodes) -> No
 
     def fault() -> None:
         with full(small_disk):
-            time.sleep(8)
+            time.sleep(2)
+            use_up_the_journal(data)
+            time.sleep(6)
 
     try:
         # A letter that could not be written is tried again after a while, which becomes longer each time.
@@ -190,6 +210,7 @@ def test_data_folder_full(small_disk: Path, mongod_uri: str, nodes: Nodes) -> No
         assert suffer([server], fault, Bounds(within=30, mail_within=120)).unknown
     finally:
         folder.close()
+    assert server.lines("mail deferred")
     assert (data / "secret").read_bytes() == secret
     assert server.process.poll() is None
     assert not list((data / "mail").glob("*.part"))
