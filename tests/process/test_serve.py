@@ -432,7 +432,7 @@ def test_as_starters_leave_signals(start: StartServer) -> None:
     server = start(python=["-c", code + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"])
     [worker] = server.children()["worker"]
     os.kill(worker, signal.SIGKILL)
-    assert until(lambda: bool(server.children()["worker"]) and server.children()["worker"] != [worker])
+    assert until(lambda: server.children()["worker"] not in ([], [worker]))
     server.process.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     assert until(lambda: _status(server) == 200)
