@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: serve test faults check bench docs install clean
+.PHONY: serve test faults check bench native docs install clean
 
 serve: install
 	@exec $(BIN)/hydracore serve
@@ -22,9 +23,23 @@ check: install
 	$(BIN)/mypy
 	$(MAKE) test
 
-bench: install
-	$(BIN)/python bench/listeners.py
-	$(BIN)/python bench/overload.py
+# What HydraCore is compared with has an environment of its own.
+bench: $(BENCH)/installed
+	$(BENCH)/bin/python bench/listeners.py
+	$(BENCH)/bin/python bench/overload.py
+	$(BENCH)/bin/python bench/compare.py
+
+$(BENCH)/installed: setup.py .ci/constraints.txt bench/requirements.txt
+	@$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,fast]'
+	$(BENCH)/bin/pip install --quiet --requirement bench/requirements.txt
+	@touch $@
+
+# argon2 built for this very machine, which must have a C compiler: not for a machine of another kind.
+native: install
+	CFLAGS='-O3 -march=native' $(BIN)/pip install --quiet --force-reinstall --no-deps --no-cache-dir \
+		--no-binary argon2-cffi-bindings --constraint .ci/constraints.txt argon2-cffi-bindings
+	@$(BIN)/hydracore bench hash
 
 docs: install
 	$(BIN)/python docs/generate.py
@@ -36,8 +51,8 @@ $(STAMP): setup.py .ci/constraints.txt
 		echo "HydraCore needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "The virtual environment could not be made. On Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,memory,motor,redis,resend,strength,test]'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,fast,memory,motor,redis,resend,strength,test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info

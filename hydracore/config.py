@@ -37,6 +37,7 @@ class Server:
     send_timeout: int
     drain_timeout: int
     stall_timeout: int
+    loop: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Store:
     database: str
     driver: str
     timeout: int
+    connections: int
     cache_mb: int
 
 
@@ -57,6 +59,7 @@ class Tokens:
     idle_ttl: int
     session_ttl: int
     key_lead: int
+    cache_ttl: int
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import Application, RequestHandler
 
+from hydracore.calibration import cores
 from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
@@ -31,6 +32,7 @@ from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
+from hydracore.recent import RecentSessions
 from hydracore.records import Context
 from hydracore.refusals import Refusals
 from hydracore.registry import Registry
@@ -115,6 +117,7 @@ class HydraCore:
             driver=self.config.store.driver,
             database=self.config.store.database,
             timeout=self.config.store.timeout,
+            connections=self.config.store.connections,
             collections=tuple(self.registry.collections.values()),
         )
 
@@ -201,6 +204,7 @@ class HydraCore:
             limiter=self._limiter(secret),
             templates=self._templates,
             registry=self.registry,
+            recent=RecentSessions(config.tokens.cache_ttl, self._now),
             wake_mail=lambda: self._mail.wake(),
             now=self._now,
             token=self._token,
@@ -382,13 +386,8 @@ def _passwords(config: Config) -> Passwords:
     if chosen.profile == "testing":
         log.warning("password.profile is testing: hashes protect nobody")
         cost = TESTING
-    threads = chosen.hash_threads or _cores()
+    threads = chosen.hash_threads or cores()
     return Passwords(cost, HashingPool(threads, chosen.hash_queue, chosen.hash_timeout))
-
-
-def _cores() -> int:
-    # Those that this process may use, where that can be asked.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def server_secret(config: Config, token: Token) -> str:

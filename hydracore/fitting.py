@@ -25,7 +25,7 @@ Factory = Callable[[Context], object]
 Record = TypeVar("Record")
 
 OUR_COMMANDS = frozenset(
-    {"check-config", "explain", "keys", "mail", "plugins", "selftest", "serve", "sessions", "users"}
+    {"bench", "check-config", "explain", "keys", "mail", "plugins", "selftest", "serve", "sessions", "users"}
 )
 # Under the prefix; those that are not there yet are kept for what is to come.
 OUR_WORDS = frozenset(

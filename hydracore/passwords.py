@@ -30,6 +30,11 @@ class HashCost:
 TESTING = HashCost(memory_kib=8, time_cost=1, parallelism=1)
 
 
+def hasher(cost: HashCost) -> PasswordHasher:
+    """argon2id at that cost."""
+    return PasswordHasher(time_cost=cost.time_cost, memory_cost=cost.memory_kib, parallelism=cost.parallelism)
+
+
 def normalise(password: str) -> str:
     """NFC and nothing else: not trimmed, not cut, no case changed (NIST SP 800-63B-4, 3.1.1.2)."""
     return unicodedata.normalize("NFC", password)
@@ -120,9 +125,7 @@ class Passwords:
     """Hash, verify, rehash, and spend the same time where there is nothing to verify."""
 
     def __init__(self, cost: HashCost, pool: HashingPool) -> None:
-        self._hasher = PasswordHasher(
-            time_cost=cost.time_cost, memory_cost=cost.memory_kib, parallelism=cost.parallelism
-        )
+        self._hasher = hasher(cost)
         self._pool = pool
         self._nobodys_hash = self._hasher.hash(os.urandom(16))
 

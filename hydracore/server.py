@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
@@ -53,6 +53,7 @@ def serve(config: Config) -> int:
     """
     configure(config.log.level, config.log.format)
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
+    _loop_factory(config.server.loop)
     sockets = _listen(config)
     # Port 0 took a free one; our own pages' origin names it.
     config = replace(config, server=replace(config.server, port=sockets[0].getsockname()[1]))
@@ -186,7 +187,8 @@ def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -
         stopping = _Stopping()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         # Not asyncio.run, whose end waits for whatever plugins have left behind, for ever; the process ends anyway.
-        asyncio.new_event_loop().run_until_complete(_work(config, sockets, mongod.uri if mongod else None, stopping))
+        loop = (_loop_factory(config.server.loop) or asyncio.new_event_loop)()
+        loop.run_until_complete(_work(config, sockets, mongod.uri if mongod else None, stopping))
         code = 0
     except StartupError as error:
         print(f"hydracore: {error}", file=sys.stderr)
@@ -197,6 +199,21 @@ def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -
         sys.stderr.flush()
         # Not sys.exit: the parent's frames, with their own clean-up, are below this one.
         os._exit(code)
+
+
+def _loop_factory(chosen: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, or None for Python's own. Raises :class:`StartupError` where it was asked for and is not there."""
+    if chosen == "asyncio":
+        return None
+    # Optional dependency: imported only when it may be used.
+    try:
+        from uvloop import new_event_loop
+    except ImportError as error:
+        if chosen == "auto":
+            return None
+        raise StartupError('server.loop is uvloop, which is not installed: pip install "hydracore[fast]".') from error
+    factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
+    return factory
 
 
 class _Stopping:
@@ -306,6 +323,7 @@ def _announce(config: Config, sockets: Iterable[socket.socket]) -> None:
         addresses=[f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in addresses],
         pid=os.getpid(),
         workers=config.server.workers,
+        loop="asyncio" if _loop_factory(config.server.loop) is None else "uvloop",
         database=database_of(config),
         mail=config.mail.transport,
     )

@@ -1,5 +1,6 @@
 """Access tokens (RFC 9068 over RFC 7519) and refresh tokens (ours: an address in the store and a MAC)."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,7 @@ from hydracore.secret import ServerSecret, same
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105  # RFC 9068's media type, no secret
 MAX_LENGTH = 4096
+_MOST_PROVEN = 4096
 _REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "evf"]
 _PREFIX = "hcr1"
 
@@ -40,6 +42,15 @@ class Claims:
     added: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Proof:
+    """What does not change about a token: the key that signed it, its claims, and when it begins to be good."""
+
+    kid: str
+    claims: Claims
+    not_before: int
+
+
 class AccessTokens:
     """Issues and proves access tokens: ``typ`` at+jwt, ``kid``, the key's own algorithm and no other (RFC 8725)."""
 
@@ -50,6 +61,8 @@ class AccessTokens:
         self.ttl = ttl
         self._now = now
         self._token = token
+        # A signature is proven once. What may change is looked at every time: the clock, and whether the key is ours.
+        self._proofs: OrderedDict[str, _Proof] = OrderedDict()
 
     def issue(self, user: User, session: Session, added: Mapping[str, Any]) -> str:
         """A token that lives ``ttl`` seconds, with the claims that plugins add. Raises
@@ -74,30 +87,44 @@ class AccessTokens:
         """What the token says; raises :class:`NotAuthenticated` for any flaw, with no hint which."""
         if len(token) > MAX_LENGTH:
             raise NotAuthenticated().because("the access token is too long")
-        try:
-            claims = await self._proven(token)
-        except (jwt.PyJWTError, UnicodeError, ValueError, TypeError, RecursionError) as error:
-            raise NotAuthenticated().because("the access token proves nothing", cause=type(error).__name__) from error
-        return Claims(
-            claims["sub"],
-            claims["sid"],
-            claims["evf"],
-            datetime.fromtimestamp(claims["exp"], self._now().tzinfo),
-            # Names of our own have no colon, and added ones do.
-            {name: value for name, value in claims.items() if ":" in name},
-        )
+        proof = self._proofs.get(token)
+        if proof is None:
+            proof = await self._prove(token)
+        else:
+            self._proofs.move_to_end(token)
+            await self._key(proof.kid)
+        claims, now = proof.claims, self._now()
+        if proof.not_before > now.timestamp():
+            raise NotAuthenticated().because("the access token is not good yet", user=claims.user_id)
+        if claims.expires_at <= now:
+            facts = {"user": claims.user_id, "session": claims.session_id}
+            raise NotAuthenticated().because("the access token has expired", **facts)
+        return claims
 
-    async def _proven(self, token: str) -> Mapping[str, Any]:
+    async def _key(self, kid: str) -> tuple[str, Any]:
+        found = await self._keys.verifying(kid)
+        if found is None:
+            raise NotAuthenticated().because("the access token's key is not, or no longer, one of ours")
+        return found
+
+    async def _prove(self, token: str) -> _Proof:
+        try:
+            proof = await self._read(token)
+        except (jwt.PyJWTError, UnicodeError, ValueError, TypeError, RecursionError, OverflowError) as error:
+            raise NotAuthenticated().because("the access token proves nothing", cause=type(error).__name__) from error
+        self._proofs[token] = proof
+        if len(self._proofs) > _MOST_PROVEN:
+            self._proofs.popitem(last=False)
+        return proof
+
+    async def _read(self, token: str) -> _Proof:
         header = jwt.get_unverified_header(token)
         kid = header.get("kid")
         if header.get("typ") != TOKEN_TYPE or "crit" in header or not isinstance(kid, str):
             raise NotAuthenticated().because("the access token is none of ours: its header")
-        found = await self._keys.verifying(kid)
-        if found is None:
-            raise NotAuthenticated().because("the access token's key is not, or no longer, one of ours")
-        algorithm, key = found
+        algorithm, key = await self._key(kid)
         # The algorithm is the key's, never the token's word (RFC 8725, section 3.1). Times are
-        # compared to the injected clock below.
+        # compared to the injected clock, each time.
         options: Options = {
             "require": _REQUIRED,
             "verify_exp": False,
@@ -109,12 +136,15 @@ class AccessTokens:
         )
         if not _well_formed(claims):
             raise NotAuthenticated().because("the access token is none of ours: its claims")
-        now = self._now().timestamp()
-        if claims.get("nbf", now) > now:
-            raise NotAuthenticated().because("the access token is not good yet", user=claims["sub"])
-        if claims["exp"] <= now:
-            raise NotAuthenticated().because("the access token has expired", user=claims["sub"], session=claims["sid"])
-        return claims
+        said = Claims(
+            claims["sub"],
+            claims["sid"],
+            claims["evf"],
+            datetime.fromtimestamp(claims["exp"], self._now().tzinfo),
+            # Names of our own have no colon, and added ones do.
+            {name: value for name, value in claims.items() if ":" in name},
+        )
+        return _Proof(kid, said, claims.get("nbf", 0))
 
 
 def _well_formed(claims: Mapping[str, Any]) -> bool:

@@ -25,11 +25,12 @@ LEVELS = [
         "calls",
         "watchdog",
         "load",
+        "recent",
         "shapes",
         "selftest",
     },
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening"},
-    {"tokens", "keys", "validation", "discovery", "store", "letters", "connections"},
+    {"tokens", "keys", "calibration", "validation", "discovery", "store", "letters", "connections"},
     {"fitting"},
     {"loading"},
     {"registry"},
@@ -54,11 +55,12 @@ ONLY_IN = {
     "click": ("cli/",),
     "jinja2": ("letters.py",),
     "email_validator": ("addresses.py",),
+    "uvloop": ("server.py",),
     "secrets": ("chance.py",),
     "pytest": ("testing/fixtures.py",),
 }
 # Optional dependencies, imported where they are chosen.
-LATE = {"store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"}}
+LATE = {"store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"}, "server.py": {"uvloop"}}
 
 
 def modules() -> list[Path]:

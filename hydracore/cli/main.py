@@ -9,6 +9,7 @@ import click
 
 import hydracore
 from hydracore.cli import data
+from hydracore.cli.bench import bench
 from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
@@ -65,6 +66,6 @@ def check_config(file: Path | None) -> None:
     click.echo(f"  plugins   {', '.join(loaded)}")
 
 
-for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest):
+for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest, bench):
     main.add_command(group)
 main.add_command(explain)

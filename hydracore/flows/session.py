@@ -1,6 +1,5 @@
 """Sessions: start, refresh, end; and who makes a request."""
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from hydracore.errors import (
 from hydracore.events import LoggedIn, LoggedOut, Refreshed, RefreshReused
 from hydracore.flows.services import Services
 from hydracore.models import CurrentUser, Grant, Session, User, read_only
+from hydracore.tokens import Claims
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,7 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
     false, unless ``allow_unverified``.
     """
     claims = await services.access.verify(access_token)
-    session, user = await asyncio.gather(
-        services.store.sessions.live(claims.session_id, services.now()),
-        services.store.users.by_id(claims.user_id),
-    )
+    session, user = await _looked_up(services, claims)
     facts = {"user": claims.user_id, "session": claims.session_id}
     if session is None or session.user_id != claims.user_id:
         raise NotAuthenticated().because("the session has ended or expired", **facts)
@@ -145,6 +142,17 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
         read_only(user.profile),
         read_only(claims.added),
     )
+
+
+async def _looked_up(services: Services, claims: Claims) -> tuple[Session | None, User | None]:
+    recent = services.recent
+    if seen := recent.find(claims.session_id, claims.user_id):
+        return seen
+    changes = recent.changes
+    session, user = await services.store.sessions.live_with_user(claims.session_id, claims.user_id, services.now())
+    if session is not None and user is not None:
+        recent.keep(session, user, changes)
+    return session, user
 
 
 async def holder(services: Services, access_token: str) -> CurrentUser | None:

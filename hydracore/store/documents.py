@@ -9,8 +9,10 @@ from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from hydracore.errors import StoreUnavailable
+from hydracore.store.drivers import aggregated
 
 Model = TypeVar("Model")
+Other = TypeVar("Other")
 Result = TypeVar("Result")
 Query = Mapping[str, Any]
 
@@ -82,6 +84,15 @@ class Documents(Generic[Model]):
 
     async def one(self, query: Query) -> Model | None:
         return self._value(await answer(self._collection.find_one(query)))
+
+    async def beside(
+        self, key: str, query: Query, other: "Documents[Other]", other_key: str
+    ) -> tuple[Model | None, Other | None]:
+        """The document of ``key`` if it matches ``query`` too, and the one of ``other_key`` there: one round trip."""
+        there = {"$unionWith": {"coll": other._collection.name, "pipeline": [{"$match": {"_id": other_key}}]}}
+        pipeline = [{"$match": {"_id": key, **query}}, there]
+        found = {document["_id"]: document for document in await answer(aggregated(self._collection, pipeline))}
+        return self._value(found.get(key)), other._value(found.get(other_key))
 
     async def many(self, query: Query, sort: Sequence[tuple[str, int]], limit: int) -> list[Model]:
         found = await answer(self._collection.find(query, sort=list(sort), limit=limit).to_list(limit))

@@ -1,6 +1,8 @@
-"""What differs between the drivers: making a client and closing it. Their collections' verbs are the same."""
+"""What differs between the drivers: making a client and closing it, and how an aggregation is begun. The other verbs of
+their collections are the same."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import isawaitable
 from typing import Any
 
 from pymongo import AsyncMongoClient
@@ -10,10 +12,14 @@ from hydracore.errors import StartupError
 
 Client = tuple[Any, Callable[[], Awaitable[None]]]
 
+# mongomock knows no $unionWith.
+WITHOUT_UNION = ("memory",)
 
-def connect(driver: str, uri: str, timeout: int) -> Client:
+
+def connect(driver: str, uri: str, timeout: int, connections: int) -> Client:
     """A client of the running event loop, and what closes it. Every operation has ``timeout``
-    seconds in all, of which finding a server may take half."""
+    seconds in all, of which finding a server may take half; beyond ``connections`` at once, operations wait for their
+    turn, unless ``uri`` says maxPoolSize."""
     options: dict[str, Any] = {
         "timeoutMS": timeout * 1000,
         "serverSelectionTimeoutMS": timeout * 500,
@@ -21,6 +27,8 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
         "tz_aware": True,
         "appname": "hydracore",
     }
+    if "maxpoolsize=" not in uri.lower():
+        options["maxPoolSize"] = connections
     try:
         return _CONNECT[driver](uri, options)
     except (PyMongoError, ValueError) as error:
@@ -29,6 +37,15 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
             f"store.uri is not a connection string that the driver takes ({type(error).__name__}). "
             "In user names and passwords, : / ? # [ ] @ and % must be percent-encoded."
         ) from error
+
+
+async def aggregated(collection: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What the pipeline yields."""
+    cursor = collection.aggregate(pipeline)
+    if isawaitable(cursor):  # PyMongo's verb is a coroutine function, Motor's is none.
+        cursor = await cursor
+    found: list[Mapping[str, Any]] = await cursor.to_list(None)
+    return found
 
 
 def _pymongo(uri: str, options: dict[str, Any]) -> Client:

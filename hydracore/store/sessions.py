@@ -3,19 +3,29 @@
 from datetime import datetime
 from typing import Any
 
-from hydracore.models import Session
+from hydracore.models import Session, User
 from hydracore.store.documents import Documents
 
 
 class Sessions:
-    def __init__(self, collection: Any) -> None:
+    """``unions`` says whether the server can look into two collections at once."""
+
+    def __init__(self, collection: Any, users: Any, *, unions: bool = True) -> None:
         self._sessions: Documents[Session] = Documents(collection, Session)
+        self._users: Documents[User] = Documents(users, User)
+        self._unions = unions
 
     async def add(self, session: Session) -> bool:
         return await self._sessions.add(session)
 
     async def live(self, session_id: str, now: datetime) -> Session | None:
         return await self._sessions.one({"_id": session_id, **_live(now)})
+
+    async def live_with_user(self, session_id: str, user_id: str, now: datetime) -> tuple[Session | None, User | None]:
+        """A live session and an account in one look-up: every request of who is signed in asks for both."""
+        if not self._unions:
+            return await self.live(session_id, now), await self._users.one({"_id": user_id})
+        return await self._sessions.beside(session_id, _live(now), self._users, user_id)
 
     async def advance(self, session_id: str, generation: int, now: datetime, expires_at: datetime) -> Session | None:
         """From ``generation`` to the next: of any number of callers at once, one gets the session."""

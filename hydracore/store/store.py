@@ -11,7 +11,7 @@ from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
 from hydracore.store.documents import answer, reason
-from hydracore.store.drivers import connect
+from hydracore.store.drivers import WITHOUT_UNION, connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
 from hydracore.store.refusals import Refusals
@@ -33,7 +33,9 @@ class Store:
     keys: SigningKeys
     refusals: Refusals
 
-    def __init__(self, *, driver: str, database: str, timeout: int, collections: Sequence[Collection] = ()) -> None:
+    def __init__(
+        self, *, driver: str, database: str, timeout: int, connections: int = 8, collections: Sequence[Collection] = ()
+    ) -> None:
         for collection in collections:
             if collection.name in {own.name for own in indexes.OWN}:
                 raise StartupError(
@@ -42,16 +44,19 @@ class Store:
         self._driver = driver
         self._name = database
         self._timeout = timeout
+        self._connections = connections
         self._collections = {collection.name: collection for collection in (*indexes.OWN, *collections)}
         self._database: Any = None
         self._close: Callable[[], Awaitable[None]] | None = None
 
     def open(self, uri: str) -> None:
         """Make the client; nothing is asked of the server yet."""
-        client, self._close = connect(self._driver, uri, self._timeout)
+        client, self._close = connect(self._driver, uri, self._timeout, self._connections)
         self._database = client[self._name]
         self.users = Users(self.collection("users"))
-        self.sessions = Sessions(self.collection("sessions"))
+        self.sessions = Sessions(
+            self.collection("sessions"), self.collection("users"), unions=self._driver not in WITHOUT_UNION
+        )
         self.codes = Codes(self.collection("codes"))
         self.outbox = Outbox(self.collection("outbox"))
         self.keys = SigningKeys(self.collection("keys"))

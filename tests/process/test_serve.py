@@ -482,3 +482,31 @@ def test_small(start: StartServer) -> None:
     for line in Path(f"/proc/{worker}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             assert int(line.split()[1]) < 90_000
+
+
+@pytest.mark.parametrize(
+    ("chosen", "there", "runs"),
+    [("auto", True, "uvloop"), ("auto", False, "asyncio"), ("asyncio", True, "asyncio"), ("uvloop", True, "uvloop")],
+)
+def test_event_loops(start: StartServer, tmp_path: Path, chosen: str, there: bool, runs: str) -> None:
+    """It runs on uvloop where that is installed, and on Python's own loop where it is not, or by choice."""
+    pytest.importorskip("uvloop")
+    server = start(HYDRACORE_SERVER__LOOP=chosen, **({} if there else without_uvloop(tmp_path)))
+    assert server.lines("serving")[0]["loop"] == runs
+    grant = server.register()
+    assert server.me(grant) == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(15) == 0
+
+
+def test_no_uvloop(start: StartServer, tmp_path: Path) -> None:
+    """Where uvloop is asked for and is not there, the start is refused with the remedy."""
+    server = start(wait=False, HYDRACORE_SERVER__LOOP="uvloop", **without_uvloop(tmp_path))
+    assert server.process.wait(15) == 2
+    assert 'pip install "hydracore[fast]"' in server.log.read_text()
+
+
+def without_uvloop(folder: Path) -> dict[str, str]:
+    (folder / "nothing").mkdir(exist_ok=True)
+    (folder / "nothing" / "uvloop.py").write_text("raise ImportError('uvloop')")
+    return {"PYTHONPATH": str(folder / "nothing")}

@@ -12,7 +12,7 @@ from asking import EMAIL, bearer, claims, forgotten, refresh, reset
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
-from support import OpenSite, Site, refused, tokens
+from support import PASSWORD, OpenSite, Site, refused, tokens
 
 
 def part(value: Any) -> str:
@@ -186,3 +186,36 @@ async def test_v9_2_1_not_before(site: Site) -> None:
     assert (await site.me(signed(site, {**said, "nbf": said["iat"]}))).code == 200
     await turned_away(site, signed(site, {**said, "nbf": said["exp"]}))
     await turned_away(site, signed(site, {**said, "nbf": "soon"}))
+
+
+async def test_v9_1_1_proven_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token whose signature was proven once is refused once it has expired, and once its key is none of ours; and the
+    same claims under another signature are not taken for it."""
+    grant = await site.verified()
+    token, keys = grant["access_token"], site.hydra.services.keys
+    assert (await site.me(token)).code == 200
+    altered = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+    await turned_away(site, altered)
+    assert (await site.me(token)).code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "_public", {})
+        patch.setattr(keys, "load", _nothing)
+        await turned_away(site, token)
+    assert (await site.me(token)).code == 200
+    site.clock.forward(seconds=1801)
+    await turned_away(site, token)
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def test_v9_1_1_few_are_remembered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was proven is kept for some thousands of tokens, the latest used; the others are proven again."""
+    monkeypatch.setattr("hydracore.tokens._MOST_PROVEN", 2)
+    grants = [await site.verified()] + [
+        tokens(await site.post("login", {"email": "ada@example.com", "password": PASSWORD})) for _ in range(3)
+    ]
+    for grant in [*grants, *grants]:
+        assert (await site.me(grant["access_token"])).code == 200
+    assert len(site.hydra.services.access._proofs) == 2

@@ -1,0 +1,226 @@
+"""HydraCore beside its peers and beside the limits of the machine, in one run on one mongod.
+
+Every contender is started with one worker and with two; then they take turns, call by call and round by round, so that
+a busy machine slows all of them. Load comes from wrk, a process of its own. ``make bench`` runs it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from feeds import Feed, Feeds
+from servers import FIELD, Running, cpu_of
+
+from hydracore.store.embedded import Mongod
+
+HERE = Path(__file__).parent
+CALLS = ("login", "wrong", "token", "register", "refresh", "me", "logout", "nothing", "find", "update")
+_HASHING = ("login", "wrong", "token", "register")
+_CLIENTS = 16
+_STORM = 32
+_PROBES = 50
+_FIRST_PORT = 18800
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call of one contender in one round. All but the rate in milliseconds; processor times are a request's."""
+
+    rate: float
+    p50: float
+    p99: float
+    server: float
+    database: float
+    client: float
+
+
+class Bench:
+    def __init__(self, chosen: argparse.Namespace, folder: Path) -> None:
+        self._chosen = chosen
+        self._folder = folder
+        self._mongod = Mongod(folder / "mongod", cache_mb=1024)
+        self._running: list[Running] = []
+        self.samples: dict[tuple[str, str, int], list[Sample]] = defaultdict(list)
+        self.ceiling: list[float] = []
+        self.storm: dict[tuple[str, int], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+        self.memory: dict[tuple[str, int], tuple[float, float]] = {}
+
+    def run(self) -> None:
+        self._mongod.start()
+        self._mongod.wait_ready()
+        try:
+            self._start()
+            for number in range(self._chosen.rounds):
+                print(f"round {number + 1} of {self._chosen.rounds} …", file=sys.stderr, flush=True)
+                self._round(number)
+            for each in self._running:
+                self.memory[each.contender.name, each.workers] = (self._rest[id(each)], each.memory())
+        finally:
+            for each in self._running:
+                each.stop()
+            self._mongod.stop()
+
+    def _start(self) -> None:
+        chosen = [each for each in FIELD if re.search(self._chosen.only, each.name)]
+        for contender in chosen:
+            for workers in self._chosen.workers:
+                port = _FIRST_PORT + len(self._running)
+                each = Running(contender, workers, port, self._mongod.uri, self._folder)
+                self._running.append(each)
+                each.wait()
+        self._rest = {id(each): each.memory() for each in self._running}
+        self._feeds = Feeds(self._folder, self._mongod.uri)
+        self._feeds.people([each for each in self._running if each.contender.name == "fastapi-users"][:1])
+
+    def _round(self, number: int) -> None:
+        for call in self._chosen.calls:
+            able = [each for each in self._running if call in each.contender.calls]
+            turned = able[number % len(able) :] + able[: number % len(able)] if able else []
+            for each in turned:
+                self.samples[call, each.contender.name, each.workers].append(self._measure(each, call))
+        self.ceiling.append(float(_python("ceiling.py", str(self._chosen.seconds))))
+        for each in self._running if self._chosen.storm else []:
+            if {"me", "login"} <= set(each.contender.calls):
+                self.storm[each.contender.name, each.workers].append(self._in_a_storm(each))
+
+    def _measure(self, each: Running, call: str) -> Sample:
+        feed = self._feeds.of(each, call, _CLIENTS)
+        self._load(each, feed, 0.5)
+        before = each.cpu(), cpu_of(self._mongod.pid), _client()
+        if feed.used_up:  # By the warm-up.
+            feed = self._feeds.of(each, call, _CLIENTS)
+        told = self._load(each, feed, self._chosen.seconds)
+        spent = each.cpu() - before[0], cpu_of(self._mongod.pid) - before[1], _client() - before[2]
+        done = told["requests"]
+        if told["broken"] or told["status"] != (done if feed.refused else 0):
+            raise SystemExit(f"{each.contender.name}, {call}: {told}")
+        costs = [seconds * 1000 / done for seconds in spent]
+        return Sample(done / told["seconds"], told["p50"], told["p99"], *costs)
+
+    def _load(self, each: Running, feed: Feed, seconds: float) -> dict[str, Any]:
+        threads = _CLIENTS if feed.chained else 1
+        return _wrk(each.port, feed, threads, _CLIENTS, seconds)
+
+    def _in_a_storm(self, each: Running) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The probe's times, quiet and while 32 clients sign in."""
+        me, login = self._feeds.of(each, "me", 1), self._feeds.of(each, "login", 1)
+        asked = str(each.port), str(me.file), str(_PROBES), str(self._chosen.seconds)
+        quiet = json.loads(_python("probe.py", *asked))
+        command = _wrk_command(each.port, login, 1, _STORM, self._chosen.seconds + 1)
+        storm = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  # wrk
+        stormy = json.loads(_python("probe.py", *asked))
+        storm.wait()
+        return quiet, stormy
+
+
+def _wrk_command(port: int, feed: Feed, threads: int, clients: int, seconds: float) -> list[str]:
+    # wrk knows whole seconds alone; a shorter time is cut by timeout(1), which lets it tell what it has done.
+    return [
+        *("timeout", "-s", "INT", str(seconds), "wrk"),
+        *("-t", str(threads), "-c", str(clients), "-d", "600", "--timeout", "30"),
+        *("-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{port}", "--"),
+        *(str(feed.file), "chain" if feed.chained else "list", str(threads)),
+    ]
+
+
+def _wrk(port: int, feed: Feed, threads: int, clients: int, seconds: float) -> dict[str, Any]:
+    command = _wrk_command(port, feed, threads, clients, seconds)
+    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # wrk
+    lines = [line for line in said.stdout.splitlines() if line.startswith("{")]
+    if not lines:
+        raise SystemExit(f"wrk: {said.stdout} {said.stderr}")
+    told: dict[str, Any] = json.loads(lines[-1])
+    return told
+
+
+def _python(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(HERE / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603  # ours
+
+
+def _client() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+# -- telling ---------------------------------------------------------------------------------------
+
+
+def median(samples: Sequence[Sample], of: str) -> float:
+    return statistics.median(getattr(sample, of) for sample in samples)
+
+
+def tell(bench: Bench, chosen: argparse.Namespace) -> None:
+    names = ", ".join(f"{name} {version(name)}" for name in ("hydracore", "tornado", "pymongo", "argon2-cffi-bindings"))
+    peers = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "fastapi-users", "beanie", "uvicorn"))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {names}; {peers}.")
+    print(f"{chosen.rounds} rounds of {chosen.seconds} s a call, taking turns, {_CLIENTS} clients; medians.\n")
+    ceiling = statistics.median(bench.ceiling)
+    print(f"argon2id alone, on all cores: {ceiling:.1f} a second\n")
+    head = "| call | contender | workers | a second | of the limit | p50 | p99 | server | mongod | client |"
+    print(f"{head}\n|{' --- |' * 3}{' --: |' * 7}")
+    for (call, name, workers), samples in bench.samples.items():
+        limit = _limit(bench, call, name, workers, ceiling)
+        of_limit = _ratio(bench, samples, limit)
+        rate, p50, p99 = (median(samples, of) for of in ("rate", "p50", "p99"))
+        costs = " | ".join(f"{median(samples, of):.2f} ms" for of in ("server", "database", "client"))
+        print(f"| {call} | {name} | {workers} | {rate:.0f} | {of_limit} | {p50:.1f} ms | {p99:.1f} ms | {costs} |")
+    if bench.storm:
+        print("\n| me, 50 a second | workers | quiet p50 | quiet p99 | storm p50 | storm p99 |")
+        print(f"|{' --- |' * 2}{' --: |' * 4}")
+    for (name, workers), pairs in bench.storm.items():
+        cells = [statistics.median(pair[which][of] for pair in pairs) for which in (0, 1) for of in ("p50", "p99")]
+        print(f"| {name} | {workers} | " + " | ".join(f"{cell:.1f} ms" for cell in cells) + " |")
+    print("\n| memory, MiB of PSS a worker | workers | at rest | after the run |\n| --- | --- | --: | --: |")
+    for (name, workers), (rest, after) in bench.memory.items():
+        print(f"| {name} | {workers} | {rest:.0f} | {after:.0f} |")
+
+
+def _limit(bench: Bench, call: str, name: str, workers: int, ceiling: float) -> Sequence[float]:
+    """What a call is measured against, round by round: the hashes alone, or a bare handler."""
+    if call in _HASHING:
+        return bench.ceiling
+    bare = {"me": "nothing" if "cached" in name else "find", "refresh": "update"}.get(call, "")
+    return [sample.rate for sample in bench.samples.get((bare, "bare tornado", workers), [])]
+
+
+def _ratio(bench: Bench, samples: Sequence[Sample], limit: Sequence[float]) -> str:
+    if len(limit) != len(samples):
+        return ""
+    ratios = [sample.rate / most for sample, most in zip(samples, limit, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--calls", nargs="+", default=list(CALLS), choices=CALLS)
+    parser.add_argument("--only", default="", help="contenders whose name matches this expression")
+    parser.add_argument("--no-storm", dest="storm", action="store_false")
+    chosen = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("The load comes from wrk. On Debian: apt install wrk")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        bench = Bench(chosen, Path(name))
+        bench.run()
+    tell(bench, chosen)
+
+
+if __name__ == "__main__":
+    main()
