@@ -28,6 +28,7 @@ bench: $(BENCH)/installed
 	$(BENCH)/bin/python bench/listeners.py
 	$(BENCH)/bin/python bench/overload.py
 	$(BENCH)/bin/python bench/compare.py
+	$(BENCH)/bin/python bench/scale.py
 
 $(BENCH)/installed: setup.py .ci/constraints.txt bench/requirements.txt
 	@$(PYTHON) -m venv $(BENCH)

@@ -6,46 +6,28 @@ a busy machine slows all of them. Load comes from wrk, a process of its own. ``m
 
 import argparse
 import json
-import os
-import platform
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from feeds import Feed, Feeds
+from load import CLIENTS, HERE, Sample, machine, median, need_wrk, ratio, turned, wrk, wrk_command
 from servers import FIELD, Running, cpu_of
 
 from hydracore.store.embedded import Mongod
 
-HERE = Path(__file__).parent
 CALLS = ("login", "wrong", "token", "register", "refresh", "me", "logout", "nothing", "find", "update")
 _HASHING = ("login", "wrong", "token", "register")
-_CLIENTS = 16
 _STORM = 32
 _PROBES = 50
 _FIRST_PORT = 18800
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One call of one contender in one round. All but the rate in milliseconds; processor times are a request's."""
-
-    rate: float
-    p50: float
-    p99: float
-    server: float
-    database: float
-    client: float
 
 
 class Bench:
@@ -89,8 +71,7 @@ class Bench:
     def _round(self, number: int) -> None:
         for call in self._chosen.calls:
             able = [each for each in self._running if call in each.contender.calls]
-            turned = able[number % len(able) :] + able[: number % len(able)] if able else []
-            for each in turned:
+            for each in turned(able, number):
                 self.samples[call, each.contender.name, each.workers].append(self._measure(each, call))
         self.ceiling.append(float(_python("ceiling.py", str(self._chosen.seconds))))
         for each in self._running if self._chosen.storm else []:
@@ -98,11 +79,11 @@ class Bench:
                 self.storm[each.contender.name, each.workers].append(self._in_a_storm(each))
 
     def _measure(self, each: Running, call: str) -> Sample:
-        feed = self._feeds.of(each, call, _CLIENTS)
+        feed = self._feeds.of(each, call, CLIENTS)
         self._load(each, feed, 0.5)
         before = each.cpu(), cpu_of(self._mongod.pid), _client()
         if feed.used_up:  # By the warm-up.
-            feed = self._feeds.of(each, call, _CLIENTS)
+            feed = self._feeds.of(each, call, CLIENTS)
         told = self._load(each, feed, self._chosen.seconds)
         spent = each.cpu() - before[0], cpu_of(self._mongod.pid) - before[1], _client() - before[2]
         done = told["requests"]
@@ -112,39 +93,19 @@ class Bench:
         return Sample(done / told["seconds"], told["p50"], told["p99"], *costs)
 
     def _load(self, each: Running, feed: Feed, seconds: float) -> dict[str, Any]:
-        threads = _CLIENTS if feed.chained else 1
-        return _wrk(each.port, feed, threads, _CLIENTS, seconds)
+        threads = CLIENTS if feed.chained else 1
+        return wrk(each.port, feed, threads, CLIENTS, seconds)
 
     def _in_a_storm(self, each: Running) -> tuple[dict[str, Any], dict[str, Any]]:
         """The probe's times, quiet and while 32 clients sign in."""
         me, login = self._feeds.of(each, "me", 1), self._feeds.of(each, "login", 1)
         asked = str(each.port), str(me.file), str(_PROBES), str(self._chosen.seconds)
         quiet = json.loads(_python("probe.py", *asked))
-        command = _wrk_command(each.port, login, 1, _STORM, self._chosen.seconds + 1)
+        command = wrk_command(each.port, login, 1, _STORM, self._chosen.seconds + 1)
         storm = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  # wrk
         stormy = json.loads(_python("probe.py", *asked))
         storm.wait()
         return quiet, stormy
-
-
-def _wrk_command(port: int, feed: Feed, threads: int, clients: int, seconds: float) -> list[str]:
-    # wrk knows whole seconds alone; a shorter time is cut by timeout(1), which lets it tell what it has done.
-    return [
-        *("timeout", "-s", "INT", str(seconds), "wrk"),
-        *("-t", str(threads), "-c", str(clients), "-d", "600", "--timeout", "30"),
-        *("-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{port}", "--"),
-        *(str(feed.file), "chain" if feed.chained else "list", str(threads)),
-    ]
-
-
-def _wrk(port: int, feed: Feed, threads: int, clients: int, seconds: float) -> dict[str, Any]:
-    command = _wrk_command(port, feed, threads, clients, seconds)
-    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # wrk
-    lines = [line for line in said.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        raise SystemExit(f"wrk: {said.stdout} {said.stderr}")
-    told: dict[str, Any] = json.loads(lines[-1])
-    return told
 
 
 def _python(script: str, *arguments: str) -> str:
@@ -160,22 +121,15 @@ def _client() -> float:
 # -- telling ---------------------------------------------------------------------------------------
 
 
-def median(samples: Sequence[Sample], of: str) -> float:
-    return statistics.median(getattr(sample, of) for sample in samples)
-
-
 def tell(bench: Bench, chosen: argparse.Namespace) -> None:
-    names = ", ".join(f"{name} {version(name)}" for name in ("hydracore", "tornado", "pymongo", "argon2-cffi-bindings"))
-    peers = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "fastapi-users", "beanie", "uvicorn"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {names}; {peers}.")
-    print(f"{chosen.rounds} rounds of {chosen.seconds} s a call, taking turns, {_CLIENTS} clients; medians.\n")
+    print(f"{machine('fastapi-users', 'beanie', 'uvicorn')}.")
+    print(f"{chosen.rounds} rounds of {chosen.seconds} s a call, taking turns, {CLIENTS} clients; medians.\n")
     ceiling = statistics.median(bench.ceiling)
     print(f"argon2id alone, on all cores: {ceiling:.1f} a second\n")
     head = "| call | contender | workers | a second | of the limit | p50 | p99 | server | mongod | client |"
     print(f"{head}\n|{' --- |' * 3}{' --: |' * 7}")
     for (call, name, workers), samples in bench.samples.items():
-        limit = _limit(bench, call, name, workers, ceiling)
-        of_limit = _ratio(bench, samples, limit)
+        of_limit = ratio(samples, _limit(bench, call, name, workers))
         rate, p50, p99 = (median(samples, of) for of in ("rate", "p50", "p99"))
         costs = " | ".join(f"{median(samples, of):.2f} ms" for of in ("server", "database", "client"))
         print(f"| {call} | {name} | {workers} | {rate:.0f} | {of_limit} | {p50:.1f} ms | {p99:.1f} ms | {costs} |")
@@ -190,19 +144,12 @@ def tell(bench: Bench, chosen: argparse.Namespace) -> None:
         print(f"| {name} | {workers} | {rest:.0f} | {after:.0f} |")
 
 
-def _limit(bench: Bench, call: str, name: str, workers: int, ceiling: float) -> Sequence[float]:
+def _limit(bench: Bench, call: str, name: str, workers: int) -> Sequence[Sample]:
     """What a call is measured against, round by round: the hashes alone, or a bare handler."""
     if call in _HASHING:
-        return bench.ceiling
+        return [Sample(rate, 0, 0, 0, 0, 0) for rate in bench.ceiling]
     bare = {"me": "nothing" if "cached" in name else "find", "refresh": "update"}.get(call, "")
-    return [sample.rate for sample in bench.samples.get((bare, "bare tornado", workers), [])]
-
-
-def _ratio(bench: Bench, samples: Sequence[Sample], limit: Sequence[float]) -> str:
-    if len(limit) != len(samples):
-        return ""
-    ratios = [sample.rate / most for sample, most in zip(samples, limit, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+    return bench.samples.get((bare, "bare tornado", workers), [])
 
 
 def main() -> None:
@@ -214,8 +161,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="contenders whose name matches this expression")
     parser.add_argument("--no-storm", dest="storm", action="store_false")
     chosen = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("The load comes from wrk. On Debian: apt install wrk")
+    need_wrk()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         bench = Bench(chosen, Path(name))
         bench.run()

@@ -43,6 +43,12 @@ def written(method: str, path: str, body: str = "", kind: str = "application/jso
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
+def feed(file: Path, requests: list[bytes]) -> Feed:
+    """Write them down, as :file:`wrk.lua` reads them."""
+    file.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
+    return Feed(file)
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
@@ -118,9 +124,7 @@ class Feeds:
         return replace(self._file([written("POST", path, body) for body in bodies]), used_up=True)
 
     def _file(self, requests: list[bytes]) -> Feed:
-        file = self._folder / f"feed{next(_number)}"
-        file.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
-        return Feed(file)
+        return feed(self._folder / f"feed{next(_number)}", requests)
 
     async def _make(self) -> None:
         async with HydraCore(self._config, deliver_mail=False) as hydra:

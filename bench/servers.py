@@ -44,22 +44,17 @@ _COUNTING = {
     for name in ("LOGIN_ADDRESS_NETWORK", "LOGIN_ADDRESS", "LOGIN_NETWORK", "REGISTER_NETWORK")
 }
 
+
+def hydracore(name: str, *calls: str, **environment: str) -> Contender:
+    """``hydracore serve``; without ``calls`` it is asked for all of them."""
+    asked = {call: _AUTH[call] for call in calls or _AUTH}
+    return Contender(name, _SERVE, "/health/ready", asked, {**_HYDRACORE, **environment})
+
+
 FIELD = (
-    Contender("hydracore", _SERVE, "/health/ready", _AUTH, _HYDRACORE),
-    Contender(
-        "hydracore, limits on",
-        _SERVE,
-        "/health/ready",
-        {call: _AUTH[call] for call in ("login", "register")},
-        {**_HYDRACORE, **_COUNTING, "HYDRACORE_LIMITS__ENABLED": "true"},
-    ),
-    Contender(
-        "hydracore, me cached",
-        _SERVE,
-        "/health/ready",
-        {"me": "/auth/me"},
-        {**_HYDRACORE, "HYDRACORE_TOKENS__CACHE_TTL": "5"},
-    ),
+    hydracore("hydracore"),
+    hydracore("hydracore, limits on", "login", "register", **_COUNTING, HYDRACORE_LIMITS__ENABLED="true"),
+    hydracore("hydracore, me cached", "me", HYDRACORE_TOKENS__CACHE_TTL="5"),
     Contender(
         "hydracore, embedded",
         (sys.executable, str(CONTENDERS / "host.py"), "{port}", "{workers}"),
