@@ -20,6 +20,7 @@ from hydracore.models import Session, User
 
 PASSWORD = "correct horse battery staple"  # noqa: S105  # of a benchmark
 _PEOPLE = 200
+_CLIENTS = 16
 _SESSIONS = 8000
 _number = count()
 
@@ -136,7 +137,7 @@ class Feeds:
                 other = User(f"user{number}", name, name, first.password_hash, services.now(), email_verified=True)
                 await users.add(other)
                 self._users.append(other)
-            grants = [await start_session(services, user, "127.0.0.1") for user in self._users]
+            grants = [await start_session(services, user, "127.0.0.1") for user in self._users[:_CLIENTS]]
             self._tokens["hydracore"] = [grant.access_token for grant in grants]
 
     async def _sessions(self, count: int) -> list[str]:

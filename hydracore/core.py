@@ -43,7 +43,7 @@ from hydracore.threads import Threads
 from hydracore.tokens import AccessTokens, RefreshTokens
 from hydracore.validation import own_schemas
 from hydracore.web import routes
-from hydracore.web.base import Web, current_user
+from hydracore.web.base import Web, current_user, headers_of
 from hydracore.web.client import Proxies
 from hydracore.web.cookies import Cookies
 from hydracore.web.host import refuse
@@ -231,6 +231,7 @@ class HydraCore:
             origins=(config.origin, *config.server.allowed_origins),
             not_ready=self.not_ready,
             refusals=self._refusals,
+            always=headers_of(config),
         )
 
     def _limiter(self, secret: ServerSecret) -> Limiter:

@@ -70,6 +70,7 @@ class Keys:
         self._lead = timedelta(seconds=lead)
         self._now = now
         self._ring: tuple[SigningKey, ...] = ()
+        self._of_kid: dict[str, SigningKey] = {}
         self._private: dict[str, Any] = {}
         self._public: dict[str, tuple[str, Any]] = {}
         self._loading = asyncio.Lock()
@@ -86,8 +87,7 @@ class Keys:
     async def verifying(self, kid: str) -> tuple[str, Any] | None:
         if kid not in self._public:
             await self._reload_soon()
-        found = self._public.get(kid)
-        key = next((key for key in self._ring if key.kid == kid), None)
+        found, key = self._public.get(kid), self._of_kid.get(kid)
         if found is None or key is None or (key.expires_at and key.expires_at <= self._now()):
             return None
         return found
@@ -145,6 +145,7 @@ class Keys:
                 self._private[key.kid] = await self._threads.run(partial(self._open, key))
                 self._public[key.kid] = (key.algorithm, self._private[key.kid].public_key())
         self._ring = tuple(ring)
+        self._of_kid = {key.kid: key for key in ring}
         self._loaded_at = now
 
     async def _reload_soon(self) -> None:

@@ -1,11 +1,12 @@
 """What every call shares: body, origin, caller, answer; and the one place where errors become JSON."""
 
 import asyncio
+import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, cached_property, partial
 from json import dumps
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, Finish, HTTPError, RequestHandler, stream_request_body
 
+from hydracore.config import Config
 from hydracore.errors import (
     BadRequest,
     HeadersTooLarge,
@@ -38,6 +40,7 @@ from hydracore.web.client import Proxies, check_origin, languages
 from hydracore.web.cookies import Cookies
 
 log = logger("hydracore.web")
+_OF_REQUESTS = logging.getLogger("hydracore.web")
 
 # A body that is too large is read to its end and thrown away, so that the client gets to read the 413; past
 # this it is cut off.
@@ -45,6 +48,8 @@ _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EXPLAINED = (401, 403, 409, 429, 503)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_access_of = cache(access_of)
 
 BEARER = 'Bearer realm="hydracore"'
 BASIC = 'Basic realm="hydracore", charset="UTF-8"'
@@ -61,6 +66,8 @@ class Web:
     origins: tuple[str, ...]
     not_ready: Callable[[], Awaitable[str]]
     refusals: Refusals
+    always: Mapping[str, str]
+    """The headers that every answer has."""
     plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
     receiving: set["Endpoint"] = field(default_factory=set)
     """Requests whose head is there, and whose body is on its way."""
@@ -70,9 +77,8 @@ class Web:
     def request_id(self, request: HTTPServerRequest) -> str:
         """A trusted proxy's, or a new one of ours."""
         given = request.headers.get("X-Request-Id", "")
-        trusted = self.proxies.trusts(request.remote_ip or "")
-        well_formed = trusted and _REQUEST_ID.fullmatch(given)
-        return given if well_formed else self.services.token(12)
+        believed = _REQUEST_ID.fullmatch(given) and self.proxies.trusts(request.remote_ip or "")
+        return given if believed else self.services.token(12)
 
     def note(self, request: HTTPServerRequest, request_id: str, error: HydraError) -> None:
         """Leave to the operator why (``hydracore explain``): the client gets the same sentence for many reasons."""
@@ -89,6 +95,21 @@ class Web:
             why=_reasons(error),
         )
         self.refusals.note(refusal)
+
+
+def headers_of(settings: Config) -> Mapping[str, str]:
+    """The headers that every answer has."""
+    always = {
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Origin",
+    }
+    if settings.base_url.startswith("https://"):
+        always["Strict-Transport-Security"] = "max-age=31536000"
+    return always
 
 
 @dataclass(frozen=True)
@@ -147,12 +168,11 @@ def warn_of(error: HydraError, request_id: str) -> None:
     log.warning("unavailable", request_id=request_id, code=error.code, **_reasons(error))
 
 
-@asynccontextmanager
-async def _in_time(deadline: float) -> AsyncIterator[None]:
-    """Raises :class:`Unavailable` where the loop's clock passes ``deadline`` inside."""
+async def _in_time(deadline: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work``. Raises :class:`Unavailable` where the loop's clock passes ``deadline`` meanwhile."""
     try:
         async with asyncio.timeout_at(deadline) as limit:
-            yield
+            await work()
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -188,13 +208,8 @@ class Endpoint(RequestHandler):
         self._received = 0
         self.clear_header("Server")
         self.set_header("X-Request-Id", self.request_id)
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Content-Security-Policy", "default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
-        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.set_header("Referrer-Policy", "no-referrer")
-        if self.web.services.settings.base_url.startswith("https://"):
-            self.set_header("Strict-Transport-Security", "max-age=31536000")
+        for name, value in self.web.always.items():
+            self.set_header(name, value)
         self._allow_origin()
 
     @property
@@ -204,7 +219,7 @@ class Endpoint(RequestHandler):
             self._request_id = self.web.request_id(self.request)
         return self._request_id
 
-    @property
+    @cached_property
     def network(self) -> str:
         """The client's network, as limits and events know it."""
         return self.web.proxies.network(self.request)
@@ -214,7 +229,7 @@ class Endpoint(RequestHandler):
         """What the client would like to read: the tags of its Accept-Language, the best first, parted by commas."""
         return languages(self.request.headers.get("Accept-Language", ""))
 
-    async def prepare(self) -> None:
+    def prepare(self) -> None:
         self._deadline = asyncio.get_running_loop().time() + self.web.services.settings.server.request_timeout
         self.web.receiving.add(self)
         if self._implements(self.request.method or ""):
@@ -238,7 +253,8 @@ class Endpoint(RequestHandler):
 
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
-        access = access_of(type(self), self.request.method or "")
+        # A class is hashable: mypy takes its instances' __hash__ for its own.
+        access = _access_of(type(self), self.request.method or "")  # type: ignore[arg-type]
         if access != "public":
             self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
 
@@ -250,15 +266,17 @@ class Endpoint(RequestHandler):
         async def guarded(*args: str, **kwargs: str) -> None:
             self._begin()
             work = partial(method, *args, **kwargs)
-            async with _in_time(self._deadline):
-                await self._admit()
-                if of is None:
-                    await work()
-                else:
-                    call, work = self.web.services.registry.calls.call, partial(self._complete, work)
-                    await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
+            await _in_time(self._deadline, partial(self._answer, of, work))
 
         setattr(self, name, guarded)
+
+    async def _answer(self, of: "Origin | None", work: Callable[[], Awaitable[Any]]) -> None:
+        await self._admit()
+        if of is None:
+            await work()
+        else:
+            call, work = self.web.services.registry.calls.call, partial(self._complete, work)
+            await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
 
     async def _complete(self, work: Callable[[], Awaitable[Any]]) -> None:
         """A plugin's method with the end of its answer: what cannot be sent is the plugin's failure too."""
@@ -413,7 +431,6 @@ class Endpoint(RequestHandler):
     def _allow_origin(self) -> None:
         """CORS for the configured origins, and for them alone."""
         origin = self.request.headers.get("Origin", "").lower()
-        self.set_header("Vary", "Origin")
         if origin in self.web.services.settings.server.allowed_origins:
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
@@ -434,6 +451,8 @@ class NothingHere(Endpoint):
 
 def log_request(handler: RequestHandler) -> None:
     """One line a request: no query, no header, no body."""
+    if not _OF_REQUESTS.isEnabledFor(logging.INFO):
+        return  # Nothing is put together that nobody reads.
     request = handler.request
     fields: dict[str, Any] = {
         "method": request.method,

@@ -17,17 +17,18 @@ from hydracore.web import login, recovery, registration, service, session, verif
 from hydracore.web.access import access_of
 from hydracore.web.base import Endpoint, Origin, Web, nested
 
+# Tried in this order: those that are asked most stand first.
 AUTH: dict[str, type[Endpoint]] = {
+    "/me": session.Me,
+    "/refresh": session.Refresh,
     "/register": registration.Register,
     "/login": login.Login,
     "/token": login.Token,
-    "/refresh": session.Refresh,
     "/logout": session.Logout,
     "/verify-email": verification.VerifyEmail,
     "/resend-verification": verification.ResendVerification,
     "/forgot-password": recovery.ForgotPassword,
     "/reset-password": recovery.ResetPassword,
-    "/me": session.Me,
 }
 
 SERVICE: dict[str, type[Endpoint]] = {
@@ -53,21 +54,29 @@ _PARAMETER = re.compile(r"\\\{([a-z][a-z0-9_]*)\\\}")
 
 def auth_rules(web: Web, prefix: str) -> list[Rule]:
     """The auth API under ``prefix``, the plugins' calls included, for the rules of any Tornado application."""
-    table = [Rule(PathMatches(_pattern(prefix + path)), endpoint) for path, endpoint in AUTH.items()]
-    for endpoint, origin in web.plugins:
-        table.append(Rule(PathMatches(_pattern(prefix + origin.path)), endpoint, {"of": origin}))
-    return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), nested(web, table))]
+    return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), nested(web, _auth_table(web, prefix)))]
 
 
 def service_rules(web: Web) -> list[Rule]:
     """Health and published keys, at the root."""
-    application = nested(web, [Rule(PathMatches(_pattern(path)), endpoint) for path, endpoint in SERVICE.items()])
+    application = nested(web, _service_table())
     return [Rule(PathMatches(_pattern(path)), application) for path in SERVICE]
 
 
 def standalone(web: Web, prefix: str) -> Application:
     """All of it, with our 404 for every other path."""
-    return nested(web, [*auth_rules(web, prefix), *service_rules(web)])
+    return nested(web, [*_auth_table(web, prefix), *_service_table()])
+
+
+def _auth_table(web: Web, prefix: str) -> list[Rule]:
+    table = [Rule(PathMatches(_pattern(prefix + path)), endpoint) for path, endpoint in AUTH.items()]
+    for endpoint, origin in web.plugins:
+        table.append(Rule(PathMatches(_pattern(prefix + origin.path)), endpoint, {"of": origin}))
+    return table
+
+
+def _service_table() -> list[Rule]:
+    return [Rule(PathMatches(_pattern(path)), endpoint) for path, endpoint in SERVICE.items()]
 
 
 def _pattern(path: str) -> str:
