@@ -129,7 +129,7 @@ async def test_refusals_of_a_host_are_explained(
         raise StoreUnavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(services.store.sessions, "live", away)
+        patch.setattr(services.store.sessions, "live_with_user", away)
         answer = await site.ask("GET", path, **bearer)
     await explained(answer, 503, "store_unavailable")
 
