@@ -140,6 +140,18 @@ async def test_sessions_end(store: Store) -> None:
     assert await store.sessions.end_all("user1") == 1
 
 
+async def test_a_session_with_its_user(store: Store) -> None:
+    """Both come together, and neither waits for the other; a session that has ended is none."""
+    await store.users.add(user())
+    for number, ends in ((1, 0), (2, 60)):
+        end = NOW + timedelta(seconds=ends)
+        await store.sessions.add(session(number, expires_at=end))
+    assert await store.sessions.live_with_user("s2", "user1", NOW) == (session(2, expires_at=end), user())
+    assert await store.sessions.live_with_user("s1", "user1", NOW) == (None, user())
+    assert (await store.sessions.live_with_user("s2", "nobody", NOW))[1] is None
+    assert await store.sessions.live_with_user("s9", "nobody", NOW) == (None, None)
+
+
 def code(**changes: Any) -> Code:
     values: dict[str, Any] = {"id": "verification:x", "kind": "verification", "digest": "d", "expires_at": LATER}
     return Code(user_id="user1", epoch=0, **{**values, **changes})
