@@ -29,6 +29,7 @@ bench: $(BENCH)/installed
 	$(BENCH)/bin/python bench/overload.py
 	$(BENCH)/bin/python bench/compare.py
 	$(BENCH)/bin/python bench/scale.py
+	$(BENCH)/bin/python bench/soak.py
 
 $(BENCH)/installed: setup.py .ci/constraints.txt bench/requirements.txt
 	@$(PYTHON) -m venv $(BENCH)

@@ -19,7 +19,7 @@ from typing import Any
 
 from feeds import Feed, Feeds
 from load import CLIENTS, HERE, Sample, machine, median, need_wrk, ratio, turned, wrk, wrk_command
-from servers import FIELD, Running, cpu_of
+from servers import FIELD, LEVERS, Running, cpu_of
 
 from hydracore.store.embedded import Mongod
 
@@ -39,7 +39,7 @@ class Bench:
         self.samples: dict[tuple[str, str, int], list[Sample]] = defaultdict(list)
         self.ceiling: list[float] = []
         self.storm: dict[tuple[str, int], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
-        self.memory: dict[tuple[str, int], tuple[float, float]] = {}
+        self.memory: dict[tuple[str, int], tuple[float, float, float]] = {}
 
     def run(self) -> None:
         self._mongod.start()
@@ -50,14 +50,16 @@ class Bench:
                 print(f"round {number + 1} of {self._chosen.rounds} …", file=sys.stderr, flush=True)
                 self._round(number)
             for each in self._running:
-                self.memory[each.contender.name, each.workers] = (self._rest[id(each)], each.memory())
+                figures = (each.took, self._rest[id(each)], each.memory())
+                self.memory[each.contender.name, each.workers] = figures
         finally:
             for each in self._running:
                 each.stop()
             self._mongod.stop()
 
     def _start(self) -> None:
-        chosen = [each for each in FIELD if re.search(self._chosen.only, each.name)]
+        field = LEVERS if self._chosen.levers else FIELD
+        chosen = [each for each in field if re.search(self._chosen.only, each.name)]
         for contender in chosen:
             for workers in self._chosen.workers:
                 port = _FIRST_PORT + len(self._running)
@@ -139,13 +141,16 @@ def tell(bench: Bench, chosen: argparse.Namespace) -> None:
     for (name, workers), pairs in bench.storm.items():
         cells = [statistics.median(pair[which][of] for pair in pairs) for which in (0, 1) for of in ("p50", "p99")]
         print(f"| {name} | {workers} | " + " | ".join(f"{cell:.1f} ms" for cell in cells) + " |")
-    print("\n| memory, MiB of PSS a worker | workers | at rest | after the run |\n| --- | --- | --: | --: |")
-    for (name, workers), (rest, after) in bench.memory.items():
-        print(f"| {name} | {workers} | {rest:.0f} | {after:.0f} |")
+    print("\n| contender | workers | ready after | PSS a worker at rest | PSS after the run |")
+    print(f"|{' --- |' * 2}{' --: |' * 3}")
+    for (name, workers), (took, rest, after) in bench.memory.items():
+        print(f"| {name} | {workers} | {took:.2f} s | {rest:.0f} MiB | {after:.0f} MiB |")
 
 
 def _limit(bench: Bench, call: str, name: str, workers: int) -> Sequence[Sample]:
-    """What a call is measured against, round by round: the hashes alone, or a bare handler."""
+    """What a call is measured against, round by round: the hashes alone, a bare handler, or the server as shipped."""
+    if ("bare tornado", workers) not in bench.memory:
+        return bench.samples[call, "hydracore", workers]
     if call in _HASHING:
         return [Sample(rate, 0, 0, 0, 0, 0) for rate in bench.ceiling]
     bare = {"me": "nothing" if "cached" in name else "find", "refresh": "update"}.get(call, "")
@@ -159,6 +164,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--calls", nargs="+", default=list(CALLS), choices=CALLS)
     parser.add_argument("--only", default="", help="contenders whose name matches this expression")
+    parser.add_argument("--levers", action="store_true", help="single settings of HydraCore instead of its peers")
     parser.add_argument("--no-storm", dest="storm", action="store_false")
     chosen = parser.parse_args()
     need_wrk()

@@ -84,6 +84,16 @@ class Town:
             requests["me"] = [written("GET", "/auth/me", **bearer(token)) for token in access]
             return {call: feed(self._folder / f"{self.database}-{call}", each) for call, each in requests.items()}
 
+    async def weigh(self) -> dict[str, dict[str, float]]:
+        """Bytes a document: as BSON, on disk, and in its indexes."""
+        async with HydraCore(self._config, deliver_mail=False) as hydra:
+            found = {}
+            for name in ("users", "sessions"):
+                stats = await hydra.services.store.collection(name).database.command("collStats", name)
+                kept = {"BSON": "size", "disk": "storageSize", "indexes": "totalIndexSize"}
+                found[name] = {what: stats[key] / stats["count"] for what, key in kept.items()}
+            return found
+
     def refreshes(self) -> Feed:
         """Chains of sessions that nobody has refreshed yet."""
         tokens = RefreshTokens(ServerSecret(SECRET))
@@ -118,6 +128,7 @@ class Scale:
         self._running: dict[tuple[int, int], Running] = {}
         self._towns: dict[int, Town] = {}
         self._feeds: dict[int, dict[str, Feed]] = {}
+        self.sizes: dict[int, dict[str, dict[str, float]]] = {}
         self.samples: dict[tuple[str, int, int], list[Sample]] = defaultdict(list)
 
     def run(self) -> None:
@@ -129,6 +140,7 @@ class Scale:
             for number in range(self._chosen.rounds + 1):  # The first round warms up.
                 print(f"round {number} of {self._chosen.rounds} …", file=sys.stderr, flush=True)
                 self._round(number)
+            self.sizes = {size: asyncio.run(town.weigh()) for size, town in self._towns.items()}
         finally:
             for each in self._running.values():
                 each.stop()
@@ -182,6 +194,12 @@ def tell(scale: Scale, chosen: argparse.Namespace) -> None:
         fewer = ratio(samples, scale.samples[call, middle, 1]) if size == middle else ""
         cells = [call, f"{size:,}", workers, f"{rate:.0f}", f"{p50:.1f} ms", f"{p99:.1f} ms", costs, smaller, fewer]
         print(f"| {' | '.join(map(str, cells))} |")
+
+    print("\n| collection | accounts | bytes a document, as BSON | on disk | of indexes |")
+    print(f"|{' --- |' * 2}{' --: |' * 3}")
+    for size, collections in scale.sizes.items():
+        for name, kept in collections.items():
+            print(f"| {name} | {size:,} | " + " | ".join(f"{value:.0f}" for value in kept.values()) + " |")
 
 
 def main() -> None:

@@ -87,12 +87,23 @@ FIELD = (
     ),
 )
 
+# What single settings give: each beside the server as it is shipped.
+LEVERS = (
+    hydracore("hydracore"),
+    hydracore("on asyncio", HYDRACORE_SERVER__LOOP="asyncio"),
+    hydracore("100 connections", HYDRACORE_STORE__CONNECTIONS="100"),
+    hydracore("a log line a request", HYDRACORE_LOG__LEVEL="info"),
+    hydracore("me cached", HYDRACORE_TOKENS__CACHE_TTL="5"),
+)
+
 
 class Running:
     """One contender at work, and its processes' figures."""
 
     def __init__(self, contender: Contender, workers: int, port: int, uri: str, folder: Path) -> None:
         self.contender, self.workers, self.port = contender, workers, port
+        self.took = 0.0
+        """Seconds until it was ready."""
         filled = {"port": str(port), "workers": str(workers), "uri": uri, "folder": str(folder)}
         environment = {name: value.format(**filled) for name, value in contender.environment.items()}
         command = [part.format(**filled) for part in contender.command]
@@ -105,12 +116,14 @@ class Running:
     def wait(self) -> None:
         """Raises ``SystemExit`` where it does not get ready."""
         url = f"http://127.0.0.1:{self.port}{self.contender.ready}"
-        for _ in range(400):
+        started = time.perf_counter()
+        for _ in range(1000):
             try:
                 with urlopen(url, timeout=5):  # our own server
+                    self.took = time.perf_counter() - started
                     return
             except (URLError, OSError):
-                time.sleep(0.05)
+                time.sleep(0.02)
             if self._process.poll() is not None:
                 break
         raise SystemExit(f"{self.contender.name} does not start:\n{self._log.read_text()[-2000:]}")
