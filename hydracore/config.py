@@ -46,7 +46,7 @@ class Store:
     database: str
     driver: str
     timeout: int
-    connections: int
+    operations: int
     cache_mb: int
 
 

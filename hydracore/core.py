@@ -117,7 +117,7 @@ class HydraCore:
             driver=self.config.store.driver,
             database=self.config.store.database,
             timeout=self.config.store.timeout,
-            connections=self.config.store.connections,
+            operations=self.config.store.operations,
             collections=tuple(self.registry.collections.values()),
         )
 

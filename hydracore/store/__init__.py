@@ -4,6 +4,7 @@ store.py      Store: opens the database, ensures its indexes, says whether it is
 drivers.py    what differs between PyMongo, Motor and mongomock-motor
 documents.py  one collection: models in and out, driver errors translated
 indexes.py    which indexes there must be
+turns.py      how many operations are under way at once
 users.py sessions.py codes.py outbox.py keys.py   one collection each
 embedded.py   the private mongod
 

@@ -1,15 +1,14 @@
 """Mailed secrets, as keyed digests. One kind can never stand in for another: the kind is in every query."""
 
 from datetime import datetime
-from typing import Any
 
 from hydracore.models import Code, CodeKind
-from hydracore.store.documents import Documents
+from hydracore.store.documents import Documents, Source
 
 
 class Codes:
-    def __init__(self, collection: Any) -> None:
-        self._codes: Documents[Code] = Documents(collection, Code)
+    def __init__(self, source: Source) -> None:
+        self._codes: Documents[Code] = Documents(source, Code)
 
     async def put(self, code: Code) -> None:
         """Keep a code in place of the one with the same id."""

@@ -1,8 +1,8 @@
 """One collection: frozen models in and out, the driver's errors translated."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from pymongo import ReturnDocument
@@ -10,6 +10,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 
 from hydracore.errors import StoreUnavailable
 from hydracore.store.drivers import aggregated
+from hydracore.store.turns import Turns
 
 Model = TypeVar("Model")
 Other = TypeVar("Other")
@@ -51,11 +52,22 @@ def reason(error: StoreUnavailable) -> str:
     return "the database does not answer"
 
 
+@dataclass(frozen=True)
+class Source:
+    """A driver's collection, and the turns that its operations take: writes wait for a majority of members, which must
+    not keep what is read waiting."""
+
+    collection: Any
+    reads: Turns
+    writes: Turns
+
+
 class Documents(Generic[Model]):
     """The documents of one model; the model's ``key`` field is their ``_id``."""
 
-    def __init__(self, collection: Any, model: type[Model], key: str = "id") -> None:
-        self._collection = collection
+    def __init__(self, source: Source, model: type[Model], key: str = "id") -> None:
+        self._source = source
+        self._collection = source.collection
         self._model = model
         self._key = key
         self._fields = [item.name for item in fields(model) if item.name != key]  # type: ignore[arg-type]  # a dataclass
@@ -63,7 +75,7 @@ class Documents(Generic[Model]):
     async def add(self, value: Model) -> bool:
         """Insert; False when a unique index refuses."""
         try:
-            await answer(self._collection.insert_one(self._document(value)))
+            await self._write(lambda: self._collection.insert_one(self._document(value)))
         except Duplicate:
             return False
         return True
@@ -71,19 +83,21 @@ class Documents(Generic[Model]):
     async def add_all(self, values: Sequence[Model]) -> None:
         """Insert; what a unique index refuses is left out."""
         with suppress(Duplicate):
-            await answer(self._collection.insert_many([self._document(value) for value in values], ordered=False))
+            documents = [self._document(value) for value in values]
+            await self._write(lambda: self._collection.insert_many(documents, ordered=False))
 
     async def put(self, value: Model) -> None:
         """Insert, or replace what has the same key."""
         document = self._document(value)
+        same = {"_id": document["_id"]}
         try:
-            await answer(self._collection.replace_one({"_id": document["_id"]}, document, upsert=True))
+            await self._write(lambda: self._collection.replace_one(same, document, upsert=True))
         except Duplicate:
             # Two upserts at once: the loser finds the document now.
-            await answer(self._collection.replace_one({"_id": document["_id"]}, document))
+            await self._write(lambda: self._collection.replace_one(same, document))
 
     async def one(self, query: Query) -> Model | None:
-        return self._value(await answer(self._collection.find_one(query)))
+        return self._value(await self._read(lambda: self._collection.find_one(query)))
 
     async def beside(
         self, key: str, query: Query, other: "Documents[Other]", other_key: str
@@ -91,47 +105,55 @@ class Documents(Generic[Model]):
         """The document of ``key`` if it matches ``query`` too, and the one of ``other_key`` there: one round trip."""
         there = {"$unionWith": {"coll": other._collection.name, "pipeline": [{"$match": {"_id": other_key}}]}}
         pipeline = [{"$match": {"_id": key, **query}}, there]
-        found = {document["_id"]: document for document in await answer(aggregated(self._collection, pipeline))}
+        both = await self._read(lambda: aggregated(self._collection, pipeline))
+        found = {document["_id"]: document for document in both}
         return self._value(found.get(key)), other._value(found.get(other_key))
 
     async def many(self, query: Query, sort: Sequence[tuple[str, int]], limit: int) -> list[Model]:
-        found = await answer(self._collection.find(query, sort=list(sort), limit=limit).to_list(limit))
+        wanted = {"sort": list(sort), "limit": limit}
+        found = await self._read(lambda: self._collection.find(query, **wanted).to_list(limit))
         return [value for document in found if (value := self._value(document))]
 
     async def change(
         self, query: Query, update: Mapping[str, Any], sort: Sequence[tuple[str, int]] | None = None
     ) -> Model | None:
         """Change the first match in one atomic step; the changed one, or None."""
-        changed = self._collection.find_one_and_update(query, update, sort=sort, return_document=ReturnDocument.AFTER)
-        return self._value(await answer(changed))
+        how = {"sort": sort, "return_document": ReturnDocument.AFTER}
+        return self._value(await self._write(lambda: self._collection.find_one_and_update(query, update, **how)))
 
     async def change_or_add(self, query: Query, update: Mapping[str, Any]) -> Model:
         """Change the match in one atomic step, or insert what ``query`` and ``update`` say."""
 
-        async def attempt() -> Mapping[str, Any]:
-            found: Mapping[str, Any] = await answer(
-                self._collection.find_one_and_update(query, update, upsert=True, return_document=ReturnDocument.AFTER)
+        def attempt() -> Awaitable[Mapping[str, Any]]:
+            found: Awaitable[Mapping[str, Any]] = self._collection.find_one_and_update(
+                query, update, upsert=True, return_document=ReturnDocument.AFTER
             )
             return found
 
         try:
-            return self._model_of(await attempt())
+            return self._model_of(await self._write(attempt))
         except Duplicate:
             # Two inserts at once: the loser finds the document now.
-            return self._model_of(await attempt())
+            return self._model_of(await self._write(attempt))
 
     async def change_all(self, query: Query, update: Mapping[str, Any]) -> int:
-        result = await answer(self._collection.update_many(query, update))
+        result = await self._write(lambda: self._collection.update_many(query, update))
         return int(result.modified_count)
 
     async def take(self, query: Query) -> Model | None:
         """Delete one match in one atomic step; what it was, or None: only one caller gets it."""
-        return self._value(await answer(self._collection.find_one_and_delete(query)))
+        return self._value(await self._write(lambda: self._collection.find_one_and_delete(query)))
 
     async def drop(self, query: Query) -> int:
         """Delete every match; how many they were."""
-        result = await answer(self._collection.delete_many(query))
+        result = await self._write(lambda: self._collection.delete_many(query))
         return int(result.deleted_count)
+
+    async def _read(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+        return await self._source.reads.take(lambda: answer(operation()))
+
+    async def _write(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+        return await self._source.writes.take(lambda: answer(operation()))
 
     def _document(self, value: Model) -> dict[str, Any]:
         return {"_id": getattr(value, self._key), **{name: getattr(value, name) for name in self._fields}}

@@ -16,10 +16,9 @@ Client = tuple[Any, Callable[[], Awaitable[None]]]
 WITHOUT_UNION = ("memory",)
 
 
-def connect(driver: str, uri: str, timeout: int, connections: int) -> Client:
+def connect(driver: str, uri: str, timeout: int) -> Client:
     """A client of the running event loop, and what closes it. Every operation has ``timeout``
-    seconds in all, of which finding a server may take half; beyond ``connections`` at once, operations wait for their
-    turn, unless ``uri`` says maxPoolSize."""
+    seconds in all, of which finding a server may take half."""
     options: dict[str, Any] = {
         "timeoutMS": timeout * 1000,
         "serverSelectionTimeoutMS": timeout * 500,
@@ -27,8 +26,6 @@ def connect(driver: str, uri: str, timeout: int, connections: int) -> Client:
         "tz_aware": True,
         "appname": "hydracore",
     }
-    if "maxpoolsize=" not in uri.lower():
-        options["maxPoolSize"] = connections
     try:
         return _CONNECT[driver](uri, options)
     except (PyMongoError, ValueError) as error:

@@ -1,17 +1,16 @@
 """Signing keys. The unique sequence number makes two nodes that rotate at once make one key."""
 
 from datetime import datetime
-from typing import Any
 
 from hydracore.models import SigningKey
-from hydracore.store.documents import Documents
+from hydracore.store.documents import Documents, Source
 
 _MOST_KEYS = 1000
 
 
 class SigningKeys:
-    def __init__(self, collection: Any) -> None:
-        self._keys: Documents[SigningKey] = Documents(collection, SigningKey, key="kid")
+    def __init__(self, source: Source) -> None:
+        self._keys: Documents[SigningKey] = Documents(source, SigningKey, key="kid")
 
     async def all(self) -> list[SigningKey]:
         return await self._keys.many({}, [("sequence", 1)], _MOST_KEYS)

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from hydracore.models import MailIntent
-from hydracore.store.documents import Documents
+from hydracore.store.documents import Documents, Source
 
 _FREE: Mapping[str, Any] = {"lease": ""}
 
 
 class Outbox:
-    def __init__(self, collection: Any) -> None:
-        self._intents: Documents[MailIntent] = Documents(collection, MailIntent)
+    def __init__(self, source: Source) -> None:
+        self._intents: Documents[MailIntent] = Documents(source, MailIntent)
 
     async def add(self, intent: MailIntent) -> bool:
         return await self._intents.add(intent)

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from hydracore.models import Refusal
-from hydracore.store.documents import Documents
+from hydracore.store.documents import Documents, Source
 
 _MOST = 100
 
 
 class Refusals:
-    def __init__(self, collection: Any) -> None:
-        self._refusals: Documents[Refusal] = Documents(collection, Refusal)
+    def __init__(self, source: Source) -> None:
+        self._refusals: Documents[Refusal] = Documents(source, Refusal)
 
     async def add(self, refusals: Sequence[Refusal], expires_at: datetime) -> None:
         await self._refusals.add_all([replace(refusal, expires_at=expires_at) for refusal in refusals])

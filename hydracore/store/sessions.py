@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import Any
 
 from hydracore.models import Session, User
-from hydracore.store.documents import Documents
+from hydracore.store.documents import Documents, Source
 
 
 class Sessions:
     """``unions`` says whether the server can look into two collections at once."""
 
-    def __init__(self, collection: Any, users: Any, *, unions: bool = True) -> None:
-        self._sessions: Documents[Session] = Documents(collection, Session)
+    def __init__(self, source: Source, users: Source, *, unions: bool = True) -> None:
+        self._sessions: Documents[Session] = Documents(source, Session)
         self._users: Documents[User] = Documents(users, User)
         self._unions = unions
 

@@ -10,12 +10,13 @@ from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
-from hydracore.store.documents import answer, reason
+from hydracore.store.documents import Source, answer, reason
 from hydracore.store.drivers import WITHOUT_UNION, connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
 from hydracore.store.refusals import Refusals
 from hydracore.store.sessions import Sessions
+from hydracore.store.turns import Turns
 from hydracore.store.users import Users
 
 # What a client is told is on disk, on most members.
@@ -34,7 +35,7 @@ class Store:
     refusals: Refusals
 
     def __init__(
-        self, *, driver: str, database: str, timeout: int, connections: int = 8, collections: Sequence[Collection] = ()
+        self, *, driver: str, database: str, timeout: int, operations: int = 16, collections: Sequence[Collection] = ()
     ) -> None:
         for collection in collections:
             if collection.name in {own.name for own in indexes.OWN}:
@@ -44,23 +45,27 @@ class Store:
         self._driver = driver
         self._name = database
         self._timeout = timeout
-        self._connections = connections
+        self._operations = operations
         self._collections = {collection.name: collection for collection in (*indexes.OWN, *collections)}
         self._database: Any = None
         self._close: Callable[[], Awaitable[None]] | None = None
 
     def open(self, uri: str) -> None:
         """Make the client; nothing is asked of the server yet."""
-        client, self._close = connect(self._driver, uri, self._timeout, self._connections)
+        client, self._close = connect(self._driver, uri, self._timeout)
         self._database = client[self._name]
-        self.users = Users(self.collection("users"))
-        self.sessions = Sessions(
-            self.collection("sessions"), self.collection("users"), unions=self._driver not in WITHOUT_UNION
-        )
-        self.codes = Codes(self.collection("codes"))
-        self.outbox = Outbox(self.collection("outbox"))
-        self.keys = SigningKeys(self.collection("keys"))
-        self.refusals = Refusals(self.collection("refusals"))
+        reads, writes = (Turns(self._operations, self._timeout) for _ in range(2))
+
+        def source(name: str) -> Source:
+            return Source(self.collection(name), reads, writes)
+
+        self.users = Users(source("users"))
+        unions = self._driver not in WITHOUT_UNION
+        self.sessions = Sessions(source("sessions"), source("users"), unions=unions)
+        self.codes = Codes(source("codes"))
+        self.outbox = Outbox(source("outbox"))
+        self.keys = SigningKeys(source("keys"))
+        self.refusals = Refusals(source("refusals"))
 
     def collection(self, name: str) -> Any:
         """The driver's collection that was declared under that name. Raises ``LookupError``."""

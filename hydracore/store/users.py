@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydracore.models import User
-from hydracore.store.documents import Documents
+from hydracore.store.documents import Documents, Source
 
 # Networks that an account remembers: home, work, the phone's, and some more.
 _MOST_NETWORKS = 8
 
 
 class Users:
-    def __init__(self, collection: Any) -> None:
-        self._users: Documents[User] = Documents(collection, User)
+    def __init__(self, source: Source) -> None:
+        self._users: Documents[User] = Documents(source, User)
 
     async def add(self, user: User) -> bool:
         """False when the address has an account: the unique index decides."""

@@ -5,6 +5,7 @@ counter that the TTL index has not deleted yet is never taken for a live one. Wi
 draws in an end that is more than a window ahead, as it is where the clock was set back, or is behind another node's.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,11 +17,15 @@ from hydracore.plugin import Collection, Context, Count, Index, LimitBackend, ho
 
 Document = dict[str, Any]
 
+_MOST_AT_ONCE = 16
+
 
 class LimitsMongodb:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._now: Callable[[], datetime] = context.now
+        # The driver's own queue is no place to wait: what comes out of it after an outage is late already.
+        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
     @hookimpl
     def hydracore_register_collections(self) -> list[Collection]:
@@ -49,9 +54,10 @@ class LimitsMongodb:
             return _count(found, now)
 
     async def _change(self, query: Document, update: Document, *, upsert: bool = False) -> Document:
-        found = await self._context.collection("counters").find_one_and_update(
-            query, update, upsert=upsert, return_document=ReturnDocument.AFTER
-        )
+        async with self._turns:
+            found = await self._context.collection("counters").find_one_and_update(
+                query, update, upsert=upsert, return_document=ReturnDocument.AFTER
+            )
         return dict(found or {})
 
 

@@ -43,6 +43,17 @@ def test_kill_9_of_mongod(mongo: Mongo, nodes: Nodes, suffer: Suffer) -> None:
     suffer([nodes(mongo.uri)], fault, Bounds(within=10))
 
 
+def test_kill_9_of_mongod_in_a_crowd(mongo: Mongo, nodes: Nodes, suffer: Suffer) -> None:
+    """The same with more clients at once than the driver has connections: those that waited are not late for ever."""
+
+    def fault() -> None:
+        mongo.kill()
+        time.sleep(1)
+        mongo.start()
+
+    suffer([nodes(mongo.uri)], fault, Bounds(within=15), people=150)
+
+
 def test_mongod_stands_still(mongo: Mongo, nodes: Nodes, suffer: Suffer) -> None:
     """mongod stands still for ten seconds: 503 until it goes on, and ten seconds later everybody is served."""
 

@@ -1,0 +1,38 @@
+"""How many operations a process has under way on the database at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from hydracore.errors import StoreUnavailable
+
+Result = TypeVar("Result")
+
+
+class Turns:
+    """At most ``most`` operations at once; each of the others waits ``patience`` seconds for its turn at most.
+
+    Not left to the driver, whose own queue is no place to wait: the wait counts as the operation's time there, so that
+    after an outage under load those that come out of it are late already, break their connections, and nobody is
+    served any more, however long the database has been back.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
+        self._slots = asyncio.Semaphore(most)
+        self._patience = patience
+
+    async def take(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+        """What ``operation`` returns, when its turn has come. Raises :class:`StoreUnavailable` where it does not
+        come."""
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._slots.acquire()
+            except TimeoutError as error:
+                raise StoreUnavailable().because("no turn within store.timeout") from error
+        else:
+            await self._slots.acquire()
+        try:
+            return await operation()
+        finally:
+            self._slots.release()

@@ -1,0 +1,66 @@
+"""Operations take turns: so many at once, and none waits for ever."""
+
+import asyncio
+
+import pytest
+from support import OpenSite
+
+from hydracore.errors import StoreUnavailable
+from hydracore.store.turns import Turns
+
+
+async def test_no_more_at_once() -> None:
+    """However many there are, ``most`` are under way, and all of them come to their turn."""
+    turns, here, seen = Turns(3, 5), 0, []
+
+    async def operation() -> int:
+        nonlocal here
+        here += 1
+        seen.append(here)
+        await asyncio.sleep(0.001)
+        here -= 1
+        return 1
+
+    assert sum(await asyncio.gather(*(turns.take(operation) for _ in range(50)))) == 50
+    assert max(seen) == 3
+
+
+async def test_no_turn() -> None:
+    """Whoever waits too long is told so, and is out of the way of those behind; so is whoever gives up."""
+    turns, go_on = Turns(1, 0.1), asyncio.Event()
+    slow = asyncio.ensure_future(turns.take(go_on.wait))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailable) as raised:
+        await turns.take(go_on.wait)
+    assert raised.value.why["reason"] == "no turn within store.timeout"
+    given_up = asyncio.ensure_future(turns.take(go_on.wait))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    go_on.set()
+    assert await slow
+    assert await turns.take(go_on.wait)
+
+
+async def test_what_fails_ends_its_turn() -> None:
+    """An operation that fails makes room for the next."""
+    turns = Turns(1, 0.1)
+
+    async def fails() -> None:
+        raise StoreUnavailable
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable) as raised:
+            await turns.take(fails)
+        assert not raised.value.why
+
+
+async def test_writes_do_not_hold_up_reads(open_site: OpenSite) -> None:
+    """While as many writes as may be are under way, and do not end, who is signed in is answered."""
+    site = await open_site(store={"operations": 2})
+    grant = await site.verified()
+    writes, go_on = site.hydra.services.store.users._users._source.writes, asyncio.Event()
+    stuck = [asyncio.ensure_future(writes.take(go_on.wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (await site.me(grant["access_token"])).code == 200
+    go_on.set()
+    await asyncio.gather(*stuck)
