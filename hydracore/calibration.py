@@ -1,6 +1,5 @@
 """What a password's hash costs on this machine, and whether the argon2 that is installed is the best for it."""
 
-import os
 import platform
 import re
 import time
@@ -28,6 +27,8 @@ _AVX2 = re.compile(
 )
 _AVX512 = re.compile(rb"\x62[\x00-\xff][\x00-\xff][\x28-\x2f\x48-\x4f]\xf4")
 _FEW = 10
+_FOR_HASHES = 0.8
+_MOST_MEMORY_KIB = 1024 * 1024
 _PASSWORD = "correct horse battery staple"  # noqa: S105  # nobody's
 
 
@@ -65,9 +66,10 @@ def measure(cost: HashCost, threads: int, seconds: float) -> Measured:
 
 
 def sustaining(measured: Measured, rate: float) -> int:
-    """The KiB of memory with which ``rate`` hashes a second can be kept up, for the cost grows as the memory does: a
-    multiple of 1,024. What is below :data:`LEAST_MEMORY_KIB` (two passes) is too weak."""
-    return int(measured.cost.memory_kib * measured.rate / rate) // 1024 * 1024
+    """The KiB of memory with which ``rate`` hashes a second can be kept up, with a fifth of the cores left for all
+    else, for the cost grows as the memory does: a multiple of 1,024, a GiB at most. What is below
+    :data:`LEAST_MEMORY_KIB` (two passes) is too weak."""
+    return min(int(measured.cost.memory_kib * measured.rate * _FOR_HASHES / rate) // 1024 * 1024, _MOST_MEMORY_KIB)
 
 
 def build() -> Build:
@@ -90,8 +92,3 @@ def _libraries() -> Sequence[Path]:
 
 def _is_wide(library: bytes) -> bool:
     return len(_AVX2.findall(library)) > _FEW or len(_AVX512.findall(library)) > _FEW
-
-
-def cores() -> int:
-    """Those that this process may use, where that can be asked."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,6 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import Application, RequestHandler
 
-from hydracore.calibration import cores
 from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
@@ -32,14 +31,13 @@ from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
-from hydracore.recent import RecentSessions
 from hydracore.records import Context
 from hydracore.refusals import Refusals
 from hydracore.registry import Registry
 from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
-from hydracore.threads import Threads
+from hydracore.threads import Threads, cores
 from hydracore.tokens import AccessTokens, RefreshTokens
 from hydracore.validation import own_schemas
 from hydracore.web import routes
@@ -118,6 +116,7 @@ class HydraCore:
             database=self.config.store.database,
             timeout=self.config.store.timeout,
             operations=self.config.store.operations,
+            cache_ttl=self.config.tokens.cache_ttl,
             collections=tuple(self.registry.collections.values()),
         )
 
@@ -204,7 +203,6 @@ class HydraCore:
             limiter=self._limiter(secret),
             templates=self._templates,
             registry=self.registry,
-            recent=RecentSessions(config.tokens.cache_ttl, self._now),
             wake_mail=lambda: self._mail.wake(),
             now=self._now,
             token=self._token,
@@ -231,7 +229,7 @@ class HydraCore:
             origins=(config.origin, *config.server.allowed_origins),
             not_ready=self.not_ready,
             refusals=self._refusals,
-            always=headers_of(config),
+            headers=headers_of(config),
         )
 
     def _limiter(self, secret: ServerSecret) -> Limiter:

@@ -154,11 +154,12 @@ def available(config: Config) -> dict[str, Installed]:
 
 
 def hosted(name: str, factory: object) -> Installed | None:
-    """A class that a host hands in, for what is in its package's folder; None for what is in no package."""
+    """A class that a host hands in, for what is in its package's folder. None for one of any other module: the folder
+    around that is the host's own."""
     module = sys.modules.get(factory.__module__) if isinstance(factory, type) else None
-    if module is None or not module.__package__ or not module.__file__:
+    if module is None or not module.__file__ or Path(module.__file__).name != "__init__.py":
         return None
-    return Installed(name, module.__name__, "", "", Path(module.__file__).parent / "__init__.py")
+    return Installed(name, module.__name__, "", "", Path(module.__file__))
 
 
 def selected(config: Config) -> dict[str, str]:

@@ -32,7 +32,7 @@ _SIDE_BY_SIDE = 16
 # keep places that others could use, so they are few.
 _PATIENCE = 1.5
 _PAUSES = (0.02, 0.1)
-_MOST_PATIENT = 32
+_MOST_PATIENT = 8
 # What a backend counts in whole seconds, and what is still on its way to it, must not reach the window after.
 _MARGIN = 2.0
 _MOST_KNOWN = 10_000
@@ -51,11 +51,15 @@ class Rule:
 @dataclass(frozen=True)
 class Spend:
     """One hit to count: on the named rule, for whoever ``who`` is. One that is not ``binding`` is counted, and never
-    refused."""
+    refused. ``share`` is the part of the rule that is for them."""
 
     rule: str
     who: tuple[str, ...]
     binding: bool = True
+    share: float = 1.0
+
+    def most(self, rule: "Rule") -> int:
+        return max(1, int(rule.most * self.share))
 
 
 class Tried:
@@ -187,8 +191,9 @@ class CountingLimiter:
                 one, count = await self._admitted(hit, rule, patience)
                 if one is None:
                     # What was refused must not use up the other limits of the same person.
-                    await self._give_back(*spent)
-                    spent.clear()
+                    # Taken out before: whatever ends this, none is given back twice.
+                    back, spent[:] = list(spent), []
+                    await self._give_back(*back)
                     raise self._refusal(network, hit, rule, count)
                 spent.append(one)
 
@@ -198,18 +203,18 @@ class CountingLimiter:
         Counted, looked at, and given back if it was one too many: of all that are let in, each has seen a number
         of its own that is not over the rule.
         """
-        key, loop = self._key(hit), asyncio.get_running_loop()
+        key, most, loop = self._key(hit), hit.most(rule), asyncio.get_running_loop()
         deadline = loop.time() + patience
         while True:
             one, count = await self._hit(key, rule)
-            if count.hits <= rule.most or not hit.binding:
+            if count.hits <= most or not hit.binding:
                 if count.hits <= self._failed.get(key, 0):
                     self._failed.pop(key, None)  # Of a window that is over.
                 return one, count
             await self._give_back(one)
             if patience and loop.time() >= deadline:
-                self._know(key, rule.most)  # Whatever it is, the next one need not wait for it.
-            if not patience or self._failed.get(key, 0) >= rule.most or self._patient >= _MOST_PATIENT:
+                self._know(key, most)  # Whatever it is, the next one need not wait for it.
+            if not patience or self._failed.get(key, 0) >= most or self._patient >= _MOST_PATIENT:
                 return None, count
             self._patient += 1
             try:

@@ -129,9 +129,9 @@ class Passwords:
         self._pool = pool
         self._nobodys_hash = self._hasher.hash(os.urandom(16))
 
-    async def hash(self, password: str, room: Room | None = None) -> str:
+    async def hash(self, password: str) -> str:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""
-        return await self._pool.run(lambda: self._hasher.hash(normalise(password)), room)
+        return await self._pool.run(lambda: self._hasher.hash(normalise(password)))
 
     @property
     def pending(self) -> int:

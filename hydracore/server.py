@@ -212,6 +212,8 @@ def _loop_factory(chosen: str) -> Callable[[], asyncio.AbstractEventLoop] | None
         if chosen == "auto":
             return None
         raise StartupError('server.loop is uvloop, which is not installed: pip install "hydracore[fast]".') from error
+    # It looks names up in threads of libuv's: as many as Python's loop has for that here.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "16")
     factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
     return factory
 

@@ -29,6 +29,11 @@ def be_nice() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
+def cores() -> int:
+    """Those that this process may use, where that can be asked."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass
 class _Job:
     work: Callable[[], Any]
@@ -87,8 +92,10 @@ class Threads:
         return result
 
     def close(self) -> None:
-        """Let the idle threads end. Nothing waits for those that do not."""
-        for _ in range(self._alive):
+        """Let the idle threads end. Nothing waits for those that do not; work that comes later has new ones."""
+        with self._lock:
+            ending, self._alive = self._alive, 0
+        for _ in range(ending):
             self._jobs.put(None)
 
     def _have_threads(self) -> None:

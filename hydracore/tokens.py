@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Protocol
 
 import jwt
@@ -62,7 +63,7 @@ class AccessTokens:
         self._now = now
         self._token = token
         # A signature is proven once. What may change is looked at every time: the clock, and whether the key is ours.
-        self._proofs: OrderedDict[str, _Proof] = OrderedDict()
+        self._proofs: OrderedDict[bytes, _Proof] = OrderedDict()
 
     def issue(self, user: User, session: Session, added: Mapping[str, Any]) -> str:
         """A token that lives ``ttl`` seconds, with the claims that plugins add. Raises
@@ -87,16 +88,18 @@ class AccessTokens:
         """What the token says; raises :class:`NotAuthenticated` for any flaw, with no hint which."""
         if len(token) > MAX_LENGTH:
             raise NotAuthenticated().because("the access token is too long")
-        proof = self._proofs.get(token)
+        digest = sha256(token.encode("utf-8", "replace")).digest()
+        proof = self._proofs.get(digest)
         if proof is None:
-            proof = await self._prove(token)
+            proof = await self._prove(token, digest)
         else:
-            self._proofs.move_to_end(token)
+            self._proofs.move_to_end(digest)
             await self._key(proof.kid)
         claims, now = proof.claims, self._now()
         if proof.not_before > now.timestamp():
             raise NotAuthenticated().because("the access token is not good yet", user=claims.user_id)
         if claims.expires_at <= now:
+            del self._proofs[digest]
             facts = {"user": claims.user_id, "session": claims.session_id}
             raise NotAuthenticated().because("the access token has expired", **facts)
         return claims
@@ -107,12 +110,12 @@ class AccessTokens:
             raise NotAuthenticated().because("the access token's key is not, or no longer, one of ours")
         return found
 
-    async def _prove(self, token: str) -> _Proof:
+    async def _prove(self, token: str, digest: bytes) -> _Proof:
         try:
             proof = await self._read(token)
         except (jwt.PyJWTError, UnicodeError, ValueError, TypeError, RecursionError, OverflowError) as error:
             raise NotAuthenticated().because("the access token proves nothing", cause=type(error).__name__) from error
-        self._proofs[token] = proof
+        self._proofs[digest] = proof
         if len(self._proofs) > _MOST_PROVEN:
             self._proofs.popitem(last=False)
         return proof

@@ -1,6 +1,7 @@
 """What ``hydracore bench hash`` measures."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from processes import settings
 
 from hydracore.calibration import EQUIVALENTS, Measured, build, measure, sustaining
+from hydracore.config import load
 from hydracore.passwords import TESTING, HashCost, hasher
 
 
@@ -30,11 +32,12 @@ def test_equivalents() -> None:
 
 
 def test_sustaining() -> None:
-    """Half the rate buys twice the memory, in whole MiB."""
-    measured = Measured(HashCost(19456, 2, 1), 20, 80, 38)
-    assert sustaining(measured, 80) == 19456
-    assert sustaining(measured, 40) == 2 * 19456
+    """Half the rate buys twice the memory, in whole MiB and up to a GiB; a fifth of the cores is left for all else."""
+    measured = Measured(HashCost(20480, 2, 1), 20, 80, 40)
+    assert sustaining(measured, 64) == 20480
+    assert sustaining(measured, 32) == 2 * 20480
     assert sustaining(measured, 41) % 1024 == 0
+    assert sustaining(measured, 0.01) == 1024 * 1024
 
 
 def test_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,7 +74,8 @@ def test_command(tmp_path: Path) -> None:
     assert rows[1].split()[:3] == ["20480", "2", "1"]
     assert len(rows) == 2 + len(EQUIVALENTS)
     assert "argon2id in" in done.stderr
-    assert "For 0.5 sign-ins a second: memory_kib = " in done.stderr
+    [memory] = re.findall("For 0.5 sign-ins a second: memory_kib = ([0-9]+), time_cost = 2", done.stderr)
+    assert load(environment={}, overrides={"password": {"memory_kib": int(memory)}}).password.memory_kib >= 19456
     rows = json.loads(run(tmp_path, "--json").stdout)
     assert {row["build"] for row in rows} == {build()}
     assert all(row["a second"] > 0 for row in rows)

@@ -1,121 +1,133 @@
 """Sessions that are trusted for a moment: ``tokens.cache_ttl``."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
-from hydracore import events
-from hydracore.flows.account import disable_user, find_user
+from hydracore.errors import StoreUnavailable
+from hydracore.flows.account import find_user
 from hydracore.models import Session, User
 from hydracore.recent import RecentSessions
+from hydracore.store import Store
+from hydracore.store.documents import Documents
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EMAIL = "ada@example.com"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    return Clock()
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
 
 
 def seen(number: int = 1, user: str = "u", ends: float = 60) -> tuple[Session, User]:
-    end = NOW + timedelta(seconds=ends)
-    session = Session(f"s{number}", user, 0, 1, NOW, NOW, end, end)
-    return session, User(user, EMAIL, EMAIL, "", NOW)
+    session = Session(f"s{number}", user, 0, 1, NOW, NOW, after(ends), after(ends))
+    return session, User(user, EMAIL, EMAIL, "", NOW, networks=())
 
 
-def kept(clock: Clock, *pairs: tuple[Session, User], ttl: int = 5) -> RecentSessions:
-    recent = RecentSessions(ttl, clock)
+def kept(*pairs: tuple[Session, User], ttl: int = 5) -> RecentSessions:
+    recent = RecentSessions(ttl)
     for pair in pairs:
-        recent.keep(*pair, recent.changes)
+        recent.keep(*pair, NOW, recent.changes)
     return recent
 
 
-def test_for_a_moment(clock: Clock) -> None:
+def test_for_a_moment() -> None:
     """What was looked up is known for ``ttl`` seconds and not longer, and to its own user alone."""
-    recent = kept(clock, seen())
-    clock.now += timedelta(seconds=4.9)
-    assert recent.find("s1", "u") == seen()
-    assert recent.find("s1", "another") is None
-    clock.now += timedelta(seconds=0.1)
-    assert recent.find("s1", "u") is None
+    recent = kept(seen())
+    assert recent.find("s1", "u", after(4.9)) == seen()
+    assert recent.find("s1", "another", NOW) is None
+    assert recent.find("s1", "u", after(5)) is None
 
 
-def test_never_past_the_end(clock: Clock) -> None:
+def test_a_clock_that_is_set_back() -> None:
+    """Nothing lasts longer for it."""
+    assert kept(seen()).find("s1", "u", after(-1)) is None
+
+
+def test_never_past_the_end() -> None:
     """A session that ends sooner is not known after its end."""
-    recent = kept(clock, seen(ends=2))
-    clock.now += timedelta(seconds=2)
-    assert recent.find("s1", "u") is None
+    assert kept(seen(ends=2)).find("s1", "u", after(2)) is None
 
 
-def test_none(clock: Clock) -> None:
+def test_none() -> None:
     """0 keeps nothing."""
-    assert kept(clock, seen(), ttl=0).find("s1", "u") is None
+    assert kept(seen(), ttl=0).find("s1", "u", NOW) is None
 
 
-@pytest.mark.parametrize("kind", [events.LoggedOut, events.RefreshReused])
-def test_one_ends(clock: Clock, kind: type[events.SessionEvent]) -> None:
+def test_no_secret() -> None:
+    """What is kept of an account has no hash of its password."""
+    session, user = seen()
+    recent = RecentSessions(5)
+    recent.keep(session, User(user.id, EMAIL, EMAIL, "the hash", NOW), NOW, 0)
+    found = recent.find("s1", "u", NOW)
+    assert found
+    assert found[1].password_hash == ""
+
+
+def test_one_ends() -> None:
     """A session that is ended is forgotten, and no other."""
-    recent = kept(clock, seen(1), seen(2))
-    recent.hear(kind(user_id="u", session_id="s1"))
-    assert (recent.find("s1", "u"), recent.find("s2", "u")) == (None, seen(2))
+    recent = kept(seen(1), seen(2))
+    recent.forget_session("s1")
+    assert (recent.find("s1", "u", NOW), recent.find("s2", "u", NOW)) == (None, seen(2))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        events.EmailVerified,
-        events.PasswordReset,
-        events.SessionsRevoked,
-        events.UserDeleted,
-        events.UserDisabled,
-        events.UserProvisioned,
-    ],
-)
-def test_an_account_changes(clock: Clock, kind: type[events.UserEvent]) -> None:
+def test_an_account_changes() -> None:
     """All sessions of an account that changes are forgotten, and no others."""
-    recent = kept(clock, seen(1), seen(2), seen(3, user="v"))
-    recent.hear(kind(user_id="u"))
-    assert [recent.find(f"s{number}", "u") for number in (1, 2)] == [None, None]
-    assert recent.find("s3", "v") == seen(3, user="v")
+    recent = kept(seen(1), seen(2), seen(3, user="v"))
+    recent.forget_user("u")
+    assert [recent.find(f"s{number}", "u", NOW) for number in (1, 2)] == [None, None]
+    assert recent.find("s3", "v", NOW) == seen(3, user="v")
 
 
-def test_a_change_during_the_look_up(clock: Clock) -> None:
+def test_a_change_during_the_look_up() -> None:
     """What was read before a change was heard of, and comes after it, is not kept."""
-    recent = RecentSessions(5, clock)
+    recent = RecentSessions(5)
     before = recent.changes
-    recent.hear(events.LoggedOut(user_id="u", session_id="s1"))
-    recent.keep(*seen(), before)
-    assert recent.find("s1", "u") is None
+    recent.forget_session("s1")
+    recent.keep(*seen(), NOW, before)
+    assert recent.find("s1", "u", NOW) is None
 
 
-def test_every_event_is_judged() -> None:
-    """An event about an account or a session either changes nothing that is kept, or is heard."""
-    harmless = {events.Registered, events.LoggedIn, events.Refreshed, events.LoginRefused, events.UserEnabled}
-    every = {each for each in vars(events).values() if isinstance(each, type) and issubclass(each, events.UserEvent)}
-    for kind in every - harmless - {events.UserEvent, events.SessionEvent}:
-        recent = RecentSessions(5, Clock())
-        more = {"session_id": "s"} if issubclass(kind, events.SessionEvent) else {}
-        recent.hear(kind(user_id="u", **more))
-        assert recent.changes == 1, kind
+def test_bounded() -> None:
+    """However many sessions there are, some thousands are kept, the latest; and none that is of no more use."""
+    recent = kept(*(seen(number) for number in range(5000)))
+    assert recent.find("s0", "u", NOW) is None
+    assert recent.find("s4999", "u", NOW) is not None
+    recent.keep(*seen(5000), after(10), recent.changes)
+    assert len(recent._seen) == 1
 
 
-def test_bounded(clock: Clock) -> None:
-    """However many sessions there are, some thousands are kept: the latest."""
-    recent = kept(clock, *(seen(number) for number in range(5000)))
-    assert recent.find("s0", "u") is None
-    assert recent.find("s4999", "u") is not None
+CHANGES: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "end": lambda store: store.sessions.end("s1"),
+    "verified": lambda store: store.users.mark_verified("u", 0, end_sessions=False),
+    "reset": lambda store: store.users.reset_password("u", 0, "hash", "network"),
+    "taken over": lambda store: store.users.take_over("u", 0, "directory"),
+    "epoch": lambda store: store.users.start_epoch("u"),
+    "disabled": lambda store: store.users.disable("u"),
+    "enabled": lambda store: store.users.enable("u"),
+    "deleted": lambda store: store.users.delete("u"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_whatever_comes_of_a_change(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends a session or changes an account is heard of at once, also where the database does not say whether it
+    was done."""
+
+    async def away(*arguments: object) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(Documents, "_write", away)
+    store = Store(driver="memory", database="x", timeout=1, cache_ttl=5)
+    store.open("")
+    store._recent.keep(*seen(), NOW, 0)
+    with pytest.raises(StoreUnavailable):
+        await CHANGES[change](store)
+    assert store._recent.find("s1", "u", NOW) is None
+    await store.close()
 
 
 async def login(site: Site) -> dict[str, Any]:
@@ -130,13 +142,13 @@ async def test_the_database_is_not_asked(
     site = await open_site(tokens={"cache_ttl": ttl})
     grant = await site.verified(EMAIL)
     sessions = site.hydra.services.store.sessions
-    look_up, times = sessions.live_with_user, []
+    look_up, times = sessions._both, []
 
     async def counted(*arguments: Any) -> Any:
         times.append(arguments)
         return await look_up(*arguments)
 
-    monkeypatch.setattr(sessions, "live_with_user", counted)
+    monkeypatch.setattr(sessions, "_both", counted)
     assert {(await site.me(grant["access_token"])).code for _ in range(3)} == {200}
     assert len(times) == asked
 
@@ -152,7 +164,7 @@ async def test_at_once_here(open_site: OpenSite) -> None:
     assert (await site.me(second["access_token"])).code == 200
     user = await find_user(site.hydra.services, EMAIL)
     assert user
-    await disable_user(site.hydra.services, user)
+    await site.hydra.services.store.users.disable(user.id)
     refused(await site.me(second["access_token"]), 401, "not_authenticated")
 
 
@@ -161,9 +173,7 @@ async def test_a_moment_later_elsewhere(open_site: OpenSite) -> None:
     site = await open_site(tokens={"cache_ttl": 5})
     grant = await site.verified(EMAIL)
     assert (await site.me(grant["access_token"])).code == 200
-    user = await find_user(site.hydra.services, EMAIL)
-    assert user
-    await site.hydra.services.store.users.disable(user.id)
+    await site.hydra._store.collection("users").update_one({"email": EMAIL}, {"$set": {"disabled": True}})
     assert (await site.me(grant["access_token"])).code == 200
     site.clock.forward(seconds=6)
     refused(await site.me(grant["access_token"]), 401, "not_authenticated")

@@ -1,13 +1,15 @@
 """Measurements of this machine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from hydracore.calibration import EQUIVALENTS, LEAST_MEMORY_KIB, Build, Measured, build, cores, measure, sustaining
+from hydracore.calibration import EQUIVALENTS, LEAST_MEMORY_KIB, Build, Measured, build, measure, sustaining
 from hydracore.cli.output import Failed, says_why, show
 from hydracore.config import load
 from hydracore.passwords import HashCost
+from hydracore.threads import cores
 
 _BUILDS: dict[Build, str] = {
     "generic": "a generic build: one made for this machine is faster (docs/performance.md, make native)",
@@ -42,7 +44,7 @@ def bench_hash(file: Path | None, seconds: float, sustain: float | None, *, as_j
     measured = [measure(cost, threads, seconds) for cost in (configured, *others)]
     show([_row(each, as_json=as_json) for each in measured], as_json)
     if sustain is not None:
-        _advise(measure(EQUIVALENTS[1], threads, seconds), sustain)
+        _advise(measure(EQUIVALENTS[1], threads, seconds), sustain, threads)
 
 
 def _row(measured: Measured, *, as_json: bool) -> dict[str, object]:
@@ -57,11 +59,18 @@ def _row(measured: Measured, *, as_json: bool) -> dict[str, object]:
     }
 
 
-def _advise(measured: Measured, rate: float) -> None:
+def _advise(measured: Measured, rate: float, threads: int) -> None:
     memory = sustaining(measured, rate)
     if memory < LEAST_MEMORY_KIB:
         raise Failed(
             f"With the least that should be set (memory_kib = {LEAST_MEMORY_KIB}, time_cost = 2) this machine sustains "
             f"{measured.rate:.0f} sign-ins a second, not {rate:g}: add cores or nodes."
         )
-    click.echo(f"For {rate:g} sign-ins a second: memory_kib = {memory}, time_cost = 2, parallelism = 1", err=True)
+    then = replace(measured.cost, memory_kib=memory)
+    click.echo(
+        f"For {rate:g} sign-ins a second: {_said(then)}, with {threads * memory / 1024:.0f} MiB a worker.", err=True
+    )
+
+
+def _said(cost: HashCost) -> str:
+    return f"memory_kib = {cost.memory_kib}, time_cost = {cost.time_cost}, parallelism = {cost.parallelism}"

@@ -15,7 +15,6 @@ from hydracore.flows.services import Services
 from hydracore.flows.session import open_session, plan_session
 from hydracore.limits import Spend
 from hydracore.models import Address, Grant, User
-from hydracore.passwords import Room
 
 
 async def register(
@@ -29,15 +28,15 @@ async def register(
     refused password, what a plugin refuses with, and :class:`TooManyRequests`.
     """
     address = parse_address(email)
-    # What there is no room for is not counted, and what is counted and let through finds its room.
-    with services.passwords.room() as room:
-        async with services.limiter.counted(network, Spend("register_network", (network,))):
-            await judge_new_password(services, password, address.email, "password")
-            # Asked last: what a plugin does here, using up an invitation say, is not for nothing.
-            await services.registry.before_register(address.email, network, profile)
-            kept = {name: value for name, value in profile.items() if services.registry.members[name].keep}
-            user = await _new_user(services, address, password, profile=kept, room=room)
-            return await _begun(services, user, network, language)
+    with services.passwords.room():
+        pass  # Where there is no room for the hash, nothing is asked in vain. None is kept: plugins may be slow.
+    async with services.limiter.counted(network, Spend("register_network", (network,))):
+        await judge_new_password(services, password, address.email, "password")
+        kept = {name: value for name, value in profile.items() if services.registry.members[name].keep}
+        user = await _new_user(services, address, password, profile=kept)
+        # Asked last: what a plugin does here, using up an invitation say, is not for nothing.
+        await services.registry.before_register(address.email, network, profile)
+        return await _begun(services, user, network, language)
 
 
 async def _begun(services: Services, user: User, network: str, language: str) -> Grant | None:
@@ -68,13 +67,12 @@ async def _new_user(
     *,
     verified: bool = False,
     profile: Mapping[str, Any] = MappingProxyType({}),
-    room: Room | None = None,
 ) -> User:
     return User(
         id=services.token(16),
         email=address.email,
         address_key=address.key,
-        password_hash=await services.passwords.hash(password, room),
+        password_hash=await services.passwords.hash(password),
         created_at=services.now(),
         email_verified=verified,
         profile=dict(profile),

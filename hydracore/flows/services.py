@@ -15,7 +15,6 @@ from hydracore.letters import Templates
 from hydracore.limits import Limiter
 from hydracore.models import MailIntent, MailKind, User
 from hydracore.passwords import Passwords
-from hydracore.recent import RecentSessions
 from hydracore.registry import Registry
 from hydracore.secret import ServerSecret
 from hydracore.store import Store
@@ -37,14 +36,12 @@ class Services:
     limiter: Limiter
     templates: Templates
     registry: Registry
-    recent: RecentSessions
     wake_mail: Callable[[], None]
     now: Now
     token: Token
 
     def announce(self, event: Event) -> None:
         """Tell the plugins; returns at once."""
-        self.recent.hear(event)
         self.registry.announce(event)
 
     def address_digest(self, address_key: str) -> str:

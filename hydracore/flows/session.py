@@ -15,7 +15,6 @@ from hydracore.errors import (
 from hydracore.events import LoggedIn, LoggedOut, Refreshed, RefreshReused
 from hydracore.flows.services import Services
 from hydracore.models import CurrentUser, Grant, Session, User, read_only
-from hydracore.tokens import Claims
 
 
 @dataclass(frozen=True)
@@ -118,14 +117,18 @@ async def log_out(services: Services, refresh_tokens: list[str], access_token: s
             services.announce(LoggedOut(user_id=session.user_id, session_id=session_id, network=network))
 
 
-async def authenticate(services: Services, access_token: str, *, allow_unverified: bool = False) -> CurrentUser:
-    """Who the token stands for, its session looked up: an ended one is refused at once.
+async def authenticate(
+    services: Services, access_token: str, *, allow_unverified: bool = False, fresh: bool = False
+) -> CurrentUser:
+    """Who the token stands for, its session looked up: an ended one is refused at once, or, where ``tokens.cache_ttl``
+    is set and unless ``fresh``, so many seconds later.
 
     Raises :class:`NotAuthenticated`, or :class:`EmailNotVerified` while the token's ``evf`` is
     false, unless ``allow_unverified``.
     """
     claims = await services.access.verify(access_token)
-    session, user = await _looked_up(services, claims)
+    sessions, now = services.store.sessions, services.now()
+    session, user = await sessions.live_with_user(claims.session_id, claims.user_id, now, fresh=fresh)
     facts = {"user": claims.user_id, "session": claims.session_id}
     if session is None or session.user_id != claims.user_id:
         raise NotAuthenticated().because("the session has ended or expired", **facts)
@@ -144,23 +147,12 @@ async def authenticate(services: Services, access_token: str, *, allow_unverifie
     )
 
 
-async def _looked_up(services: Services, claims: Claims) -> tuple[Session | None, User | None]:
-    recent = services.recent
-    if seen := recent.find(claims.session_id, claims.user_id):
-        return seen
-    changes = recent.changes
-    session, user = await services.store.sessions.live_with_user(claims.session_id, claims.user_id, services.now())
-    if session is not None and user is not None:
-        recent.keep(session, user, changes)
-    return session, user
-
-
 async def holder(services: Services, access_token: str) -> CurrentUser | None:
     """Whose live session the token belongs to; None for no token, and for one of no session."""
     if not access_token:
         return None
     try:
-        return await authenticate(services, access_token, allow_unverified=True)
+        return await authenticate(services, access_token, allow_unverified=True, fresh=True)
     except NotAuthenticated:
         return None
 

@@ -36,7 +36,8 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         user = await _proven(services, address, code, network)
         await services.admit(user, network, "code")
         plan = await plan_session(services, replace(user, email_verified=True), network)
-        verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not holds_session)
+        theirs = caller is not None and caller.id == user.id
+        verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not theirs)
         if verified is None:
             raise InvalidCode().because("another request with the same code was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
@@ -50,10 +51,12 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
 
 
 def _budget(address: Address, caller: CurrentUser | None) -> tuple[Spend, ...]:
-    """The tries that an address has. Who has registered it has as many once more, and is not kept from them
-    by others' tries; what they try counts among those too."""
-    anyones = Spend("verify_address", (address.key,), binding=caller is None)
-    return (anyones,) if caller is None else (Spend("verify_address", ("session", caller.id)), anyones)
+    """The tries that an address has: a third of them is kept for whoever holds a session of the account that has
+    registered it, and others cannot use it up."""
+    anyones = Spend("verify_address", (address.key,), binding=caller is None, share=2 / 3)
+    if caller is None:
+        return (anyones,)
+    return (Spend("verify_address", ("session", caller.id), share=1 / 3), anyones)
 
 
 async def _proven(services: Services, address: Address, code: str, network: str) -> User:

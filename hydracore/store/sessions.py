@@ -4,15 +4,17 @@ from datetime import datetime
 from typing import Any
 
 from hydracore.models import Session, User
+from hydracore.recent import RecentSessions
 from hydracore.store.documents import Documents, Source
 
 
 class Sessions:
     """``unions`` says whether the server can look into two collections at once."""
 
-    def __init__(self, source: Source, users: Source, *, unions: bool = True) -> None:
+    def __init__(self, source: Source, users: Source, recent: RecentSessions, *, unions: bool) -> None:
         self._sessions: Documents[Session] = Documents(source, Session)
         self._users: Documents[User] = Documents(users, User)
+        self._recent = recent
         self._unions = unions
 
     async def add(self, session: Session) -> bool:
@@ -21,8 +23,20 @@ class Sessions:
     async def live(self, session_id: str, now: datetime) -> Session | None:
         return await self._sessions.one({"_id": session_id, **_live(now)})
 
-    async def live_with_user(self, session_id: str, user_id: str, now: datetime) -> tuple[Session | None, User | None]:
-        """A live session and an account in one look-up: every request of who is signed in asks for both."""
+    async def live_with_user(
+        self, session_id: str, user_id: str, now: datetime, *, fresh: bool = False
+    ) -> tuple[Session | None, User | None]:
+        """A live session and an account in one look-up: every request of who is signed in asks for both. ``fresh`` says
+        that those of a moment ago will not do."""
+        if not fresh and (seen := self._recent.find(session_id, user_id, now)):
+            return seen
+        changes = self._recent.changes
+        session, user = await self._both(session_id, user_id, now)
+        if session is not None and user is not None:
+            self._recent.keep(session, user, now, changes)
+        return session, user
+
+    async def _both(self, session_id: str, user_id: str, now: datetime) -> tuple[Session | None, User | None]:
         if not self._unions:
             return await self.live(session_id, now), await self._users.one({"_id": user_id})
         return await self._sessions.beside(session_id, _live(now), self._users, user_id)
@@ -36,7 +50,10 @@ class Sessions:
 
     async def end(self, session_id: str) -> Session | None:
         """The session, to the one caller that ended it."""
-        return await self._sessions.take({"_id": session_id})
+        try:
+            return await self._sessions.take({"_id": session_id})
+        finally:
+            self._recent.forget_session(session_id)
 
     async def end_all(self, user_id: str) -> int:
         return await self._sessions.drop({"user_id": user_id})

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import WriteConcern
 
 from hydracore.errors import StartupError, StoreUnavailable
+from hydracore.recent import RecentSessions
 from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
@@ -22,6 +24,8 @@ from hydracore.store.users import Users
 # What a client is told is on disk, on most members.
 _DURABLE = WriteConcern("majority", j=True)
 _FAST = WriteConcern(1)
+_EVER = datetime.fromtimestamp(0, UTC)
+_NO_SUCH_STAGE = 40324
 
 
 class Store:
@@ -35,7 +39,14 @@ class Store:
     refusals: Refusals
 
     def __init__(
-        self, *, driver: str, database: str, timeout: int, operations: int = 16, collections: Sequence[Collection] = ()
+        self,
+        *,
+        driver: str,
+        database: str,
+        timeout: int,
+        operations: int = 16,
+        cache_ttl: int = 0,
+        collections: Sequence[Collection] = (),
     ) -> None:
         for collection in collections:
             if collection.name in {own.name for own in indexes.OWN}:
@@ -46,6 +57,7 @@ class Store:
         self._name = database
         self._timeout = timeout
         self._operations = operations
+        self._recent = RecentSessions(cache_ttl)
         self._collections = {collection.name: collection for collection in (*indexes.OWN, *collections)}
         self._database: Any = None
         self._close: Callable[[], Awaitable[None]] | None = None
@@ -59,9 +71,9 @@ class Store:
         def source(name: str) -> Source:
             return Source(self.collection(name), reads, writes)
 
-        self.users = Users(source("users"))
+        self.users = Users(source("users"), self._recent)
         unions = self._driver not in WITHOUT_UNION
-        self.sessions = Sessions(source("sessions"), source("users"), unions=unions)
+        self.sessions = Sessions(source("sessions"), source("users"), self._recent, unions=unions)
         self.codes = Codes(source("codes"))
         self.outbox = Outbox(source("outbox"))
         self.keys = SigningKeys(source("keys"))
@@ -77,8 +89,15 @@ class Store:
         return self._database.get_collection(name, write_concern=concern)
 
     async def ensure(self) -> None:
-        """Have every index. Raises :class:`StoreUnavailable`."""
+        """Have every index, and a server that knows what is asked of it. Raises :class:`StoreUnavailable`, and
+        :class:`StartupError` for what an operator has to put right."""
         await indexes.ensure(self._database, list(self._collections.values()))
+        try:
+            await self.sessions.live_with_user("", "", _EVER)
+        except StoreUnavailable as error:
+            if getattr(error.__cause__, "code", None) != _NO_SUCH_STAGE:
+                raise
+            raise StartupError("The database knows no $unionWith: HydraCore needs MongoDB 4.4 or newer.") from error
 
     async def not_ready(self) -> str:
         """Why the store cannot serve, in words for an operator; "" when it can."""

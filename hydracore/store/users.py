@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydracore.models import User
+from hydracore.recent import RecentSessions
 from hydracore.store.documents import Documents, Source
 
 # Networks that an account remembers: home, work, the phone's, and some more.
@@ -11,8 +12,9 @@ _MOST_NETWORKS = 8
 
 
 class Users:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, recent: RecentSessions) -> None:
         self._users: Documents[User] = Documents(source, User)
+        self._recent = recent
 
     async def add(self, user: User) -> bool:
         """False when the address has an account: the unique index decides."""
@@ -38,8 +40,8 @@ class Users:
         update: dict[str, Any] = {"$set": {"email_verified": True}}
         if end_sessions:
             update = {"$set": {"email_verified": True, "networks": []}, "$inc": {"epoch": 1}}
-        unverified = {"_id": user_id, "epoch": epoch, "email_verified": False, "disabled": False}
-        return await self._users.change(unverified, update)
+        unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
+        return await self._change(user_id, unverified, update)
 
     async def reset_password(self, user_id: str, epoch: int, password_hash: str, network: str) -> User | None:
         """Once an epoch: sets the password, proves the address, and starts a new epoch, which ends
@@ -47,15 +49,15 @@ class Users:
         race gets None."""
         proven = {"password_hash": password_hash, "email_verified": True, "networks": [network]}
         update = {"$set": proven, "$inc": {"epoch": 1}}
-        return await self._users.change({"_id": user_id, "epoch": epoch, "disabled": False}, update)
+        return await self._change(user_id, {"epoch": epoch, "disabled": False}, update)
 
     async def take_over(self, user_id: str, epoch: int, authority: str) -> User | None:
         """Once, while unverified and of that epoch: the account becomes an authenticator's, its password goes, and a
         new epoch ends what there was. The loser of a race gets None."""
         theirs = {"password_hash": "", "email_verified": True, "authority": authority, "networks": []}
         update = {"$set": theirs, "$inc": {"epoch": 1}}
-        unverified = {"_id": user_id, "epoch": epoch, "email_verified": False, "disabled": False}
-        return await self._users.change(unverified, update)
+        unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
+        return await self._change(user_id, unverified, update)
 
     async def remember_network(self, user_id: str, epoch: int, network: str) -> None:
         """Add it to the last few that the account was signed in from, unless it is among them."""
@@ -69,13 +71,23 @@ class Users:
 
     async def start_epoch(self, user_id: str) -> User | None:
         """End every session, code and token of the account."""
-        return await self._users.change({"_id": user_id}, {"$inc": {"epoch": 1}})
+        return await self._change(user_id, {}, {"$inc": {"epoch": 1}})
 
     async def disable(self, user_id: str) -> User | None:
-        return await self._users.change({"_id": user_id}, {"$set": {"disabled": True}, "$inc": {"epoch": 1}})
+        return await self._change(user_id, {}, {"$set": {"disabled": True}, "$inc": {"epoch": 1}})
 
     async def enable(self, user_id: str) -> User | None:
-        return await self._users.change({"_id": user_id}, {"$set": {"disabled": False}})
+        return await self._change(user_id, {}, {"$set": {"disabled": False}})
 
     async def delete(self, user_id: str) -> User | None:
-        return await self._users.take({"_id": user_id})
+        try:
+            return await self._users.take({"_id": user_id})
+        finally:
+            self._recent.forget_user(user_id)
+
+    async def _change(self, user_id: str, query: Mapping[str, Any], update: Mapping[str, Any]) -> User | None:
+        """Whatever comes of it, what was known of the account is not to be trusted any more."""
+        try:
+            return await self._users.change({"_id": user_id, **query}, update)
+        finally:
+            self._recent.forget_user(user_id)

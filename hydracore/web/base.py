@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from json import dumps
 from types import TracebackType
 from typing import Any
@@ -49,8 +49,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EXPLAINED = (401, 403, 409, 429, 503)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_access_of = cache(access_of)
-
 BEARER = 'Bearer realm="hydracore"'
 BASIC = 'Basic realm="hydracore", charset="UTF-8"'
 
@@ -66,8 +64,8 @@ class Web:
     origins: tuple[str, ...]
     not_ready: Callable[[], Awaitable[str]]
     refusals: Refusals
-    always: Mapping[str, str]
-    """The headers that every answer has."""
+    headers: Mapping[str, str]
+    """Those that every answer has."""
     plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
     receiving: set["Endpoint"] = field(default_factory=set)
     """Requests whose head is there, and whose body is on its way."""
@@ -208,7 +206,7 @@ class Endpoint(RequestHandler):
         self._received = 0
         self.clear_header("Server")
         self.set_header("X-Request-Id", self.request_id)
-        for name, value in self.web.always.items():
+        for name, value in self.web.headers.items():
             self.set_header(name, value)
         self._allow_origin()
 
@@ -230,7 +228,6 @@ class Endpoint(RequestHandler):
         return languages(self.request.headers.get("Accept-Language", ""))
 
     def prepare(self) -> None:
-        self._deadline = asyncio.get_running_loop().time() + self.web.services.settings.server.request_timeout
         self.web.receiving.add(self)
         if self._implements(self.request.method or ""):
             self._guard(self._of)
@@ -244,6 +241,7 @@ class Endpoint(RequestHandler):
         Raises :class:`Overloaded`, :class:`HeadersTooLarge`.
         """
         web, server = self.web, self.web.services.settings.server
+        self._deadline = asyncio.get_running_loop().time() + server.request_timeout
         web.receiving.discard(self)
         web.in_flight.add(self)
         if len(web.in_flight) > server.max_requests and not self.always:
@@ -253,8 +251,7 @@ class Endpoint(RequestHandler):
 
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
-        # A class is hashable: mypy takes its instances' __hash__ for its own.
-        access = _access_of(type(self), self.request.method or "")  # type: ignore[arg-type]
+        access = access_of(type(self), self.request.method or "")
         if access != "public":
             self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
 
@@ -276,7 +273,7 @@ class Endpoint(RequestHandler):
             await work()
         else:
             call, work = self.web.services.registry.calls.call, partial(self._complete, work)
-            await call(of.name, f"route {of.path}", work, passing=(HTTPError, Finish), otherwise=HydraError)
+            await call(of.name, f"route {of.path}", work, passing=(HTTPError,), otherwise=HydraError)
 
     async def _complete(self, work: Callable[[], Awaitable[Any]]) -> None:
         """A plugin's method with the end of its answer: what cannot be sent is the plugin's failure too."""

@@ -54,7 +54,6 @@ def refuse(web: Web, handler: RequestHandler, error: HydraError) -> None:
         handler.set_header(name, value)
     if error.status == 401:
         handler.set_header("WWW-Authenticate", BEARER)
-    handler.set_header("Cache-Control", "no-store")
-    handler.set_header("X-Content-Type-Options", "nosniff")
-    handler.set_header("X-Request-Id", request_id)
+    for name, value in {**web.headers, "X-Request-Id": request_id}.items():
+        handler.set_header(name, value)
     handler.finish(error.public())

@@ -18,6 +18,10 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str) 
         await site.hydra.services.store.users._users._collection.insert_one(
             {"_id": f"stranger{number}", "address_key": f"stranger{number}"}
         )
+    both = [{"$match": {"_id": "x"}}, {"$unionWith": {"coll": "users", "pipeline": [{"$match": {"_id": "y"}}]}}]
+    plan = await database.command("explain", {"aggregate": "sessions", "pipeline": both, "cursor": {}})
+    assert str(plan).count("IDHACK") + str(plan).count("'_id_'") >= 2, plan
+    assert "COLLSCAN" not in str(plan)
     await database.command("profile", 2)
     try:
         grant = await site.verified(EMAIL)
@@ -33,6 +37,7 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str) 
         assert (await site.post("reset-password", reset)).code == 200
         assert (await site.post("logout", {"refresh_token": grant["refresh_token"]})).code == 204
         await site.hydra._refusals.flush()
+        await site.hydra.services.keys.load()
     finally:
         await database.command("profile", 0)
     seen: dict[str, set[str]] = {}

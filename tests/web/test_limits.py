@@ -217,7 +217,7 @@ async def test_codes_tried_survive_a_resend(open_site: OpenSite, expected_logs: 
         for _ in range(5):
             codes[(await site.post("verify-email", {"email": EMAIL, "code": wrong})).code] += 1
         await site.post("resend-verification", {"email": EMAIL})
-    assert codes == {400: 15, 429: 5}
+    assert codes == {400: 10, 429: 10}
 
 
 async def test_register_limit(open_site: OpenSite) -> None:
@@ -458,15 +458,15 @@ async def test_no_wait_is_longer_than_its_window(open_site: OpenSite) -> None:
 
 
 async def test_strangers_do_not_keep_anyone_from_verifying(open_site: OpenSite, expected_logs: list[str]) -> None:
-    """When strangers have tried all the codes that an address has in an hour, whoever registered it, and holds the
-    session, still has as many tries; nobody else has, and another account's session is no help."""
+    """When strangers have tried all the codes that they may in an hour, whoever registered the address, and holds the
+    session, has a third of all tries left; nobody else has, and another account's session is no help."""
     site = await limited(open_site, mail_address="off", mail_address_hourly="off")
     mine, others = await site.register(), await site.register("eve@example.com")
     code = await site.box.code(EMAIL)
     wrong = {"email": EMAIL, "code": f"{(int(code) + 1) % 1_000_000:06d}"}
     for number in range(16):
         answer = await site.post("verify-email", wrong, **via(f"203.0.113.{number}"))
-        assert answer.code == (400 if number < 15 else 429)
+        assert answer.code == (400 if number < 10 else 429)
     for email in (EMAIL, "nobody@example.com"):
         body = {"email": email, "code": wrong["code"]}
         answer = await site.post("verify-email", body, Authorization=f"Bearer {others['access_token']}")
@@ -474,7 +474,7 @@ async def test_strangers_do_not_keep_anyone_from_verifying(open_site: OpenSite, 
     session = {"Authorization": f"Bearer {mine['access_token']}"}
     for number in range(16):
         answer = await site.post("verify-email", wrong, **session, **via(f"198.51.100.{number % 2}"))
-        assert answer.code == (400 if number < 15 else 429)
+        assert answer.code == (400 if number < 5 else 429)
     site.clock.forward(seconds=3601)
     mine = tokens(await site.post("login", RIGHT))
     await site.post("resend-verification", {"email": EMAIL})
