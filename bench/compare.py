@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from feeds import Feed, Feeds
-from load import CLIENTS, HERE, Sample, machine, median, need_wrk, ratio, turned, wrk, wrk_command
+from feeds import Feed, Feeds, settle
+from load import CLIENTS, HERE, Sample, machine, median, need_wrk, ratio, shuffled, wrk, wrk_command
 from servers import FIELD, LEVERS, Running, cpu_of
 
 from hydracore.store.embedded import Mongod
 
-CALLS = ("login", "wrong", "token", "register", "refresh", "me", "logout", "nothing", "find", "update")
+CALLS = ("login", "wrong", "token", "register", "refresh", "me", "me-new", "logout", "nothing", "find", "update")
 _HASHING = ("login", "wrong", "token", "register")
 _STORM = 32
-_PROBES = 50
+_PROBES = 100
 _FIRST_PORT = 18800
 
 
@@ -38,7 +38,7 @@ class Bench:
         self._running: list[Running] = []
         self.samples: dict[tuple[str, str, int], list[Sample]] = defaultdict(list)
         self.ceiling: list[float] = []
-        self.storm: dict[tuple[str, int], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+        self.storm: dict[tuple[str, int], list[tuple[list[float], list[float]]]] = defaultdict(list)
         self.memory: dict[tuple[str, int], tuple[float, float, float]] = {}
 
     def run(self) -> None:
@@ -73,7 +73,7 @@ class Bench:
     def _round(self, number: int) -> None:
         for call in self._chosen.calls:
             able = [each for each in self._running if call in each.contender.calls]
-            for each in turned(able, number):
+            for each in shuffled(able, number):
                 self.samples[call, each.contender.name, each.workers].append(self._measure(each, call))
         self.ceiling.append(float(_python("ceiling.py", str(self._chosen.seconds))))
         for each in self._running if self._chosen.storm else []:
@@ -83,31 +83,34 @@ class Bench:
     def _measure(self, each: Running, call: str) -> Sample:
         feed = self._feeds.of(each, call, CLIENTS)
         self._load(each, feed, 0.5)
-        before = each.cpu(), cpu_of(self._mongod.pid), _client()
         if feed.used_up:  # By the warm-up.
             feed = self._feeds.of(each, call, CLIENTS)
+        settle(self._mongod.uri)
+        before = each.cpu(), cpu_of(self._mongod.pid), _client()
         told = self._load(each, feed, self._chosen.seconds)
         spent = each.cpu() - before[0], cpu_of(self._mongod.pid) - before[1], _client() - before[2]
         done = told["requests"]
-        if told["broken"] or told["status"] != (done if feed.refused else 0):
+        if told["broken"] or told["status"] != (done if feed.refused else 0) or done > feed.most:
             raise SystemExit(f"{each.contender.name}, {call}: {told}")
         costs = [seconds * 1000 / done for seconds in spent]
         return Sample(done / told["seconds"], told["p50"], told["p99"], *costs)
 
     def _load(self, each: Running, feed: Feed, seconds: float) -> dict[str, Any]:
-        threads = CLIENTS if feed.chained else 1
-        return wrk(each.port, feed, threads, CLIENTS, seconds)
+        return wrk(each.port, feed, CLIENTS, CLIENTS, seconds)
 
-    def _in_a_storm(self, each: Running) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The probe's times, quiet and while 32 clients sign in."""
+    def _in_a_storm(self, each: Running) -> tuple[list[float], list[float]]:
+        """The probe's times in milliseconds, quiet and while 32 clients sign in."""
         me, login = self._feeds.of(each, "me", 1), self._feeds.of(each, "login", 1)
-        asked = str(each.port), str(me.file), str(_PROBES), str(self._chosen.seconds)
+        settle(self._mongod.uri)
+        asked = str(each.port), str(me.file), str(_PROBES), str(self._chosen.seconds + 1)
         quiet = json.loads(_python("probe.py", *asked))
-        command = wrk_command(each.port, login, 1, _STORM, self._chosen.seconds + 1)
-        storm = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  # wrk
+        command = wrk_command(each.port, login, 1, _STORM, self._chosen.seconds + 2)
+        storm = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # wrk
         stormy = json.loads(_python("probe.py", *asked))
-        storm.wait()
-        return quiet, stormy
+        told = json.loads(storm.communicate()[0].splitlines()[-1])
+        if told["broken"] or told["status"] or quiet["refused"] or stormy["refused"]:
+            raise SystemExit(f"{each.contender.name}, storm: {told}, refused {quiet['refused']} {stormy['refused']}")
+        return quiet["times"], stormy["times"]
 
 
 def _python(script: str, *arguments: str) -> str:
@@ -136,10 +139,11 @@ def tell(bench: Bench, chosen: argparse.Namespace) -> None:
         costs = " | ".join(f"{median(samples, of):.2f} ms" for of in ("server", "database", "client"))
         print(f"| {call} | {name} | {workers} | {rate:.0f} | {of_limit} | {p50:.1f} ms | {p99:.1f} ms | {costs} |")
     if bench.storm:
-        print("\n| me, 50 a second | workers | quiet p50 | quiet p99 | storm p50 | storm p99 |")
+        print(f"\n| me, {_PROBES} a second | workers | quiet p50 | quiet p99 | storm p50 | storm p99 |")
         print(f"|{' --- |' * 2}{' --: |' * 4}")
     for (name, workers), pairs in bench.storm.items():
-        cells = [statistics.median(pair[which][of] for pair in pairs) for which in (0, 1) for of in ("p50", "p99")]
+        both = [sorted(time for pair in pairs for time in pair[which]) for which in (0, 1)]
+        cells = [times[int(len(times) * part)] for times in both for part in (0.5, 0.99)]
         print(f"| {name} | {workers} | " + " | ".join(f"{cell:.1f} ms" for cell in cells) + " |")
     print("\n| contender | workers | ready after | PSS a worker at rest | PSS after the run |")
     print(f"|{' --- |' * 2}{' --: |' * 3}")
@@ -153,7 +157,7 @@ def _limit(bench: Bench, call: str, name: str, workers: int) -> Sequence[Sample]
         return bench.samples[call, "hydracore", workers]
     if call in _HASHING:
         return [Sample(rate, 0, 0, 0, 0, 0) for rate in bench.ceiling]
-    bare = {"me": "nothing" if "cached" in name else "find", "refresh": "update"}.get(call, "")
+    bare = {"me": "nothing" if "cached" in name else "find", "me-new": "find", "refresh": "update"}.get(call, "")
     return bench.samples.get((bare, "bare tornado", workers), [])
 
 

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feeds import PASSWORD, Feed, bearer, feed, written
-from load import CLIENTS, Sample, machine, median, need_wrk, ratio, turned, wrk
+from feeds import PASSWORD, Feed, bearer, feed, settle, written
+from load import CLIENTS, Sample, machine, median, need_wrk, ratio, shuffled, wrk
 from servers import SECRET, Running, cpu_of, hydracore
 
 from hydracore import HydraCore
@@ -28,9 +28,10 @@ from hydracore.secret import ServerSecret
 from hydracore.store.embedded import Mongod
 from hydracore.tokens import RefreshTokens
 
-CALLS = ("me", "refresh", "login", "logout", "forgot-password")
+CALLS = ("me", "refresh", "login", "forgot-password")
 _BATCH = 5000
-_ASKED = 2000
+# More than a server remembers of anything: each request finds its documents, and proves its token, anew.
+_ASKED = 50_000
 _CHEAP = {"HYDRACORE_PASSWORD__PROFILE": "testing"}
 _MOST_FRESH = 100_000
 _FIRST_PORT = 18900
@@ -74,8 +75,6 @@ class Town:
             bodies = {
                 "login": [{"email": user.email, "password": PASSWORD} for user, _ in people],
                 "forgot-password": [{"email": user.email} for user, _ in people],
-                # Signing out is for good: that of a session which never was looks for it, too.
-                "logout": [{"refresh_token": services.refresh.issue(services.token(18), 1)} for _ in people],
             }
             requests = {
                 call: [written("POST", f"/auth/{call}", json.dumps(body)) for body in each]
@@ -164,15 +163,17 @@ class Scale:
 
     def _round(self, number: int) -> None:
         for call in CALLS:
-            for size, workers in turned(list(self._running), number):
+            for size, workers in shuffled(list(self._running), number):
                 asked = self._towns[size].refreshes() if call == "refresh" else self._feeds[size][call]
                 sample = self._measure(self._running[size, workers], asked, call)
                 if number:
                     self.samples[call, size, workers].append(sample)
 
     def _measure(self, each: Running, asked: Feed, call: str) -> Sample:
+        for town in self._towns.values():
+            settle(self._mongod.uri, town.database)
         before = each.cpu(), cpu_of(self._mongod.pid)
-        told = wrk(each.port, asked, CLIENTS if asked.chained else 1, CLIENTS, self._chosen.seconds)
+        told = wrk(each.port, asked, CLIENTS, CLIENTS, self._chosen.seconds)
         spent = each.cpu() - before[0], cpu_of(self._mongod.pid) - before[1]
         done = told["requests"]
         if told["broken"] or told["status"]:

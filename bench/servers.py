@@ -27,7 +27,8 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-_AUTH = {call: f"/auth/{call}" for call in ("login", "wrong", "token", "refresh", "me", "logout", "register")}
+_CALLS = ("login", "wrong", "token", "refresh", "me", "logout", "register")
+_AUTH = {call: f"/auth/{call}" for call in _CALLS} | {"me-new": "/auth/me"}
 _HYDRACORE = {
     "HYDRACORE_STORE__URI": "{uri}",
     "HYDRACORE_STORE__DATABASE": "bench",
@@ -74,7 +75,6 @@ FIELD = (
             "login": "/auth/jwt/login",
             "wrong": "/auth/jwt/login",
             "me": "/users/me",
-            "logout": "/auth/jwt/logout",
             "register": "/auth/register",
         },
         {"BENCH_URI": "{uri}"},
