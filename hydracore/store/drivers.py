@@ -20,7 +20,8 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
     """A client of the running event loop, and what closes it. Every operation has ``timeout``
     seconds in all, of which finding a server may take half."""
     options: dict[str, Any] = {
-        "timeoutMS": timeout * 1000,
+        # A little less than what others wait for it, who would cancel it: see store/turns.py.
+        "timeoutMS": timeout * 900,
         "serverSelectionTimeoutMS": timeout * 500,
         "connectTimeoutMS": timeout * 500,
         "tz_aware": True,

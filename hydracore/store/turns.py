@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hydracore.errors import StoreUnavailable
 
@@ -15,6 +15,9 @@ class Turns:
     Not left to the driver, whose own queue is no place to wait: the wait counts as the operation's time there, so that
     after an outage under load those that come out of it are late already, break their connections, and nobody is
     served any more, however long the database has been back.
+
+    An operation is never cancelled: it has its own deadline, and a cancellation that meets it in PyMongo's waiting
+    (on Python 3.11) leaves locks broken that all others need. Who gives up leaves it to itself, in its place.
     """
 
     def __init__(self, most: int, patience: float) -> None:
@@ -32,7 +35,18 @@ class Turns:
                 raise StoreUnavailable().because("no turn within store.timeout") from error
         else:
             await self._slots.acquire()
+        running = asyncio.ensure_future(self._run(operation))
+        running.add_done_callback(_seen)
+        return await asyncio.shield(running)
+
+    async def _run(self, operation: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await operation()
         finally:
             self._slots.release()
+
+
+def _seen(running: "asyncio.Future[Any]") -> None:
+    """Nobody may be left to see how it failed: asyncio would complain."""
+    if not running.cancelled():
+        running.exception()

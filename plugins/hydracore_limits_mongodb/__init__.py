@@ -54,6 +54,12 @@ class LimitsMongodb:
             return _count(found, now)
 
     async def _change(self, query: Document, update: Document, *, upsert: bool = False) -> Document:
+        # Who waits for it may give up; it does not, for PyMongo on Python 3.11 does not bear to be cancelled.
+        counting = asyncio.ensure_future(self._counted(query, update, upsert))
+        counting.add_done_callback(_seen)
+        return await asyncio.shield(counting)
+
+    async def _counted(self, query: Document, update: Document, upsert: bool) -> Document:
         async with self._turns:
             found = await self._context.collection("counters").find_one_and_update(
                 query, update, upsert=upsert, return_document=ReturnDocument.AFTER
@@ -71,3 +77,9 @@ def _hit(now: datetime, window: int, cost: int) -> Document:
 
 def _count(found: Document, now: datetime) -> Count:
     return Count(found["hits"], (found["ends"] - now).total_seconds())
+
+
+def _seen(counting: "asyncio.Future[Document]") -> None:
+    """Nobody may be left to see how it failed: asyncio would complain."""
+    if not counting.cancelled():
+        counting.exception()

@@ -125,7 +125,7 @@ async def test_refusals_of_a_host_are_explained(
     asked = await site.ask("GET", path, X_Request_Id="the-proxys-1")
     assert (await explained(asked, 401, "not_authenticated")).request_id == "the-proxys-1"
 
-    async def away(*arguments: object) -> None:
+    async def away(*arguments: object, **more: object) -> None:
         raise StoreUnavailable
 
     with monkeypatch.context() as patch:

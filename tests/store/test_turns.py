@@ -64,3 +64,24 @@ async def test_writes_do_not_hold_up_reads(open_site: OpenSite) -> None:
     assert (await site.me(grant["access_token"])).code == 200
     go_on.set()
     await asyncio.gather(*stuck)
+
+
+async def test_nothing_is_cancelled() -> None:
+    """Who gives up leaves the operation to itself: it keeps its place, and ends as it would have."""
+    turns, go_on, ended = Turns(1, 0.05), asyncio.Event(), []
+
+    async def operation() -> None:
+        await go_on.wait()
+        ended.append(True)
+        raise StoreUnavailable
+
+    waiting = asyncio.ensure_future(turns.take(operation))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(StoreUnavailable):
+        await turns.take(go_on.wait)
+    go_on.set()
+    assert await turns.take(go_on.wait)
+    assert ended
