@@ -157,9 +157,10 @@ def hosted(name: str, factory: object) -> Installed | None:
     """A class that a host hands in, for what is in its package's folder. None for one of any other module: the folder
     around that is the host's own."""
     module = sys.modules.get(factory.__module__) if isinstance(factory, type) else None
-    if module is None or not module.__file__ or Path(module.__file__).name != "__init__.py":
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or Path(file).name != "__init__.py":
         return None
-    return Installed(name, module.__name__, "", "", Path(module.__file__))
+    return Installed(name, module.__name__, "", "", Path(file))
 
 
 def selected(config: Config) -> dict[str, str]:
