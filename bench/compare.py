@@ -82,7 +82,7 @@ class Bench:
 
     def _measure(self, each: Running, call: str) -> Sample:
         feed = self._feeds.of(each, call, CLIENTS)
-        self._load(each, feed, 0.5)
+        self._load(each, feed, 1)
         if feed.used_up:  # By the warm-up.
             feed = self._feeds.of(each, call, CLIENTS)
         settle(self._mongod.uri)
@@ -95,7 +95,7 @@ class Bench:
         costs = [seconds * 1000 / done for seconds in spent]
         return Sample(done / told["seconds"], told["p50"], told["p99"], *costs)
 
-    def _load(self, each: Running, feed: Feed, seconds: float) -> dict[str, Any]:
+    def _load(self, each: Running, feed: Feed, seconds: int) -> dict[str, Any]:
         return wrk(each.port, feed, CLIENTS, CLIENTS, seconds)
 
     def _in_a_storm(self, each: Running) -> tuple[list[float], list[float]]:
@@ -164,7 +164,7 @@ def _limit(bench: Bench, call: str, name: str, workers: int) -> Sequence[Sample]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--calls", nargs="+", default=list(CALLS), choices=CALLS)
     parser.add_argument("--only", default="", help="contenders whose name matches this expression")

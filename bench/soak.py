@@ -19,7 +19,7 @@ from servers import Running, hydracore
 from hydracore.store.embedded import Mongod
 
 _CALLS = ("login", "wrong", "token", "register", "refresh", "me", "logout")
-_TURN = 5.0
+_TURN = 5
 _MOST_GROWTH = 0.1
 
 
