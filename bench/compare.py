@@ -33,6 +33,7 @@ _FIRST_PORT = 18800
 class Bench:
     def __init__(self, chosen: argparse.Namespace, folder: Path) -> None:
         self._chosen = chosen
+        self.levers = chosen.levers
         self._folder = folder
         self._mongod = Mongod(folder / "mongod", cache_mb=1024)
         self._running: list[Running] = []
@@ -58,7 +59,7 @@ class Bench:
             self._mongod.stop()
 
     def _start(self) -> None:
-        field = LEVERS if self._chosen.levers else FIELD
+        field = LEVERS if self.levers else FIELD
         chosen = [each for each in field if re.search(self._chosen.only, each.name)]
         for contender in chosen:
             for workers in self._chosen.workers:
@@ -153,7 +154,7 @@ def tell(bench: Bench, chosen: argparse.Namespace) -> None:
 
 def _limit(bench: Bench, call: str, name: str, workers: int) -> Sequence[Sample]:
     """What a call is measured against, round by round: the hashes alone, a bare handler, or the server as shipped."""
-    if ("bare tornado", workers) not in bench.memory:
+    if bench.levers:
         return bench.samples[call, "hydracore", workers]
     if call in _HASHING:
         return [Sample(rate, 0, 0, 0, 0, 0) for rate in bench.ceiling]

@@ -1,10 +1,12 @@
 """The servers that are compared: how each is started, and what its processes use."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
@@ -110,7 +112,7 @@ class Running:
         self._log = folder / f"{contender.name}-{workers}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own commands
-                command, env={**os.environ, **environment}, stdout=log, stderr=log, cwd=folder
+                command, env={**os.environ, **environment}, stdout=log, stderr=log, cwd=folder, start_new_session=True
             )
 
     def wait(self) -> None:
@@ -138,11 +140,11 @@ class Running:
 
     def stop(self) -> None:
         self._process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(ProcessLookupError):  # Some leave their workers behind.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def tree(pid: int) -> Iterator[int]:
