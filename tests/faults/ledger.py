@@ -308,7 +308,8 @@ class Ledger:
         if status == 200 or (again and status == 400):
             person.verified = True
             person.reset += 1
-        elif status == 400 and self._repeats:
+        elif status == 400 and (self._repeats or person.asked["forgot-password"] > before + 1):
+            # Links of before that were still on their way are written now, in any order: the last one counts.
             person.password = person.former.pop()
             person.dead.pop()
         else:

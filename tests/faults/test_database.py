@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email import message_from_bytes, policy
@@ -139,10 +139,9 @@ def test_disk_full(small_disk: Path, mongod_uri: str, nodes: Nodes, suffer: Suff
     mongo = Mongo(small_disk / "db", "--wiredTigerEngineConfigString", "log=(file_max=10MB,prealloc=false)")
 
     def fault() -> None:
-        with full(small_disk):
+        with full(small_disk) as top_up:
             time.sleep(2)
-            use_up_the_journal(mongo.uri)
-            time.sleep(6)
+            use_up_the_journal(mongo.uri, 6, top_up)
         if mongo.process.poll() is not None:
             mongo.start()
 
@@ -153,28 +152,33 @@ def test_disk_full(small_disk: Path, mongod_uri: str, nodes: Nodes, suffer: Suff
 
 
 @contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Without a byte of space on it."""
+def full(disk: Path) -> Iterator[Callable[[], None]]:
+    """Without a byte of space on it; what it yields takes the bytes that have become free since."""
     fill = disk / "fill"
-    with fill.open("wb", buffering=0) as stream, suppress(OSError):
-        for size in (1 << 20, 1 << 12, 1):
-            with suppress(OSError):
-                while stream.write(bytes(size)):
-                    pass
-    yield
+    with fill.open("ab", buffering=0) as stream, suppress(OSError):
+
+        def top_up() -> None:
+            for size in (1 << 20, 1 << 12, 1):
+                with suppress(OSError):
+                    while stream.write(bytes(size)):
+                        pass
+
+        top_up()
+        yield top_up
     fill.unlink()
 
 
-def use_up_the_journal(uri: str) -> None:
-    """Write until mongod cannot: what its files have room for lasts a quiet crowd for minutes."""
-    with (
-        MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=1000, timeoutMS=2000) as client,
-        suppress(PyMongoError),
-    ):
-        for _ in range(1000):
-            client["another"].waste.with_options(write_concern=WriteConcern(j=True)).insert_one(
-                {"_": os.urandom(1 << 17)}
-            )
+def use_up_the_journal(uri: str, seconds: float, top_up: Callable[[], None]) -> None:
+    """Write, so that mongod cannot live: what its files have room for lasts a quiet crowd for minutes, and what it
+    tidies up when it is started again for some seconds more."""
+    ends = time.monotonic() + seconds
+    with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=200, timeoutMS=1000) as client:
+        waste = client["another"].waste.with_options(write_concern=WriteConcern(j=True))
+        while time.monotonic() < ends:
+            try:
+                waste.insert_one({"_": os.urandom(1 << 17)})
+            except PyMongoError:
+                top_up()
 
 
 class Folder(Letters):
@@ -212,10 +216,9 @@ def test_data_folder_full(small_disk: Path, mongod_uri: str, nodes: Nodes) -> No
     secret = (data / "secret").read_bytes()
 
     def fault() -> None:
-        with full(small_disk):
+        with full(small_disk) as top_up:
             time.sleep(2)
-            use_up_the_journal(Mongod(data).uri)
-            time.sleep(6)
+            use_up_the_journal(Mongod(data).uri, 6, top_up)
 
     try:
         # A letter that could not be written is tried again after a while, which becomes longer each time.

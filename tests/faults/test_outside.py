@@ -252,21 +252,23 @@ def test_bodies_that_never_end(mongo: Mongo, nodes: Nodes, suffer: Suffer) -> No
 
 def test_answers_that_nobody_reads(mongo: Mongo, nodes: Nodes, suffer: Suffer) -> None:
     """Ten clients ask and ask and never read an answer: others are served meanwhile, and those are hung up on within
-    a minute."""
+    a minute of the last that was taken from them."""
     server = nodes(mongo.uri)
     over = threading.Event()
-    lost: list[float] = []
+    stuck: list[float] = []
 
     def ask(client: socket.socket) -> None:
-        started = time.monotonic()
         client.settimeout(1)
+        moved, left = time.monotonic(), b""
         while not over.is_set():
             try:
-                client.sendall(LIVE * 200)
+                left = left or LIVE * 200
+                left = left[client.send(left) :]
+                moved = time.monotonic()
             except TimeoutError:
                 continue  # Its answers are stuck.
             except OSError:
-                lost.append(time.monotonic() - started)
+                stuck.append(time.monotonic() - moved)
                 return
 
     with ExitStack() as stack:
@@ -276,12 +278,13 @@ def test_answers_that_nobody_reads(mongo: Mongo, nodes: Nodes, suffer: Suffer) -
             thread.start()
         try:
             suffer([server], lambda: time.sleep(1), Bounds(within=5), before=2, after=3)
-            assert until(lambda: len(lost) == len(clients), LONGEST)
+            # The system holds some thousand answers for each: a slow machine needs its time to give so many.
+            assert until(lambda: len(stuck) == len(clients), 3 * LONGEST)
         finally:
             over.set()
             for thread in asking:
                 thread.join()
-    assert max(lost) < LONGEST + 15
+    assert max(stuck) < LONGEST
     calm(server)
 
 
