@@ -120,8 +120,12 @@ class Connections(HTTPServer):
         """Close, until cancelled, every connection that no request of is being answered."""
         while True:
             await asyncio.sleep(_CLOSE_EVERY)
-            for stream in list(self._idle()):
-                stream.close()
+            self.close_idle_now()
+
+    def close_idle_now(self) -> None:
+        """After this, no request begins that was not on its way."""
+        for stream in list(self._idle()):
+            stream.close()
 
     def _make_room(self) -> bool:
         """The one that has waited longest for a request makes room for a new one, and where none waits, the one whose

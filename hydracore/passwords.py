@@ -100,6 +100,10 @@ class HashingPool:
         except TimeoutError as error:
             self.refused += 1
             raise HashingOverloaded().because("no hash within password.hash_timeout") from error
+        except asyncio.CancelledError as error:
+            if job.cancelled():  # By close(), not by whoever waits: that one needs an answer.
+                raise HashingOverloaded().because("the process ends") from error
+            raise
         finally:
             job.cancel()  # Unless it runs: nobody waits for it any more.
 

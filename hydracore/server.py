@@ -274,10 +274,16 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
 
 
 async def _drain(server: Connections, hydra: HydraCore, timeout: int) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
     server.stop()
     server.conn_params.no_keep_alive = True  # Answers say Connection: close.
     closing = asyncio.create_task(server.close_idle())
     await hydra.drain(timeout)
+    server.close_idle_now()
+    # By a connection that was idle a moment ago another request may have come: it is answered, too.
+    while hydra.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
+        await asyncio.sleep(0.02)
     if hydra.in_flight:
         log.warning("requests cut off at shutdown", count=len(hydra.in_flight))
     closing.cancel()

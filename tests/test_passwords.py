@@ -105,6 +105,19 @@ async def test_patience() -> None:
     pool.close()
 
 
+async def test_closed_while_it_waits() -> None:
+    """A hash that the pool's end has not let begin is refused: whoever waits for it has an answer."""
+    pool = HashingPool(1, 1)
+    gate = threading.Event()
+    running, waiting = (asyncio.ensure_future(pool.run(gate.wait)) for _ in range(2))
+    await asyncio.sleep(0)
+    pool.close()
+    with pytest.raises(HashingOverloaded):
+        await waiting
+    gate.set()
+    assert await running
+
+
 async def test_a_place_is_kept() -> None:
     """Whoever has a place is served, and whoever comes meanwhile is refused at once; a place that is left is free."""
     pool = HashingPool(1, 0)

@@ -1,5 +1,6 @@
 """``hydracore serve``: real processes, real signals."""
 
+import asyncio
 import base64
 import json
 import os
@@ -16,7 +17,12 @@ from typing import Any
 import pytest
 from processes import LOGIN, PASSWORD, StartServer, gone, own, until
 from pymongo import MongoClient
-from support import SECRET
+from support import SECRET, OpenSite
+from tornado.netutil import bind_sockets
+
+from hydracore.connections import Connections
+from hydracore.plugin import Context, hookimpl
+from hydracore.server import _drain
 
 
 def test_starts_and_keeps(start: StartServer) -> None:
@@ -255,6 +261,54 @@ def test_drains_under_load(start: StartServer) -> None:
     for thread in asking:
         thread.join()
     assert told == ["close"] * len(asking)
+
+
+async def test_a_request_at_the_last_moment(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that comes by an idle connection when the others have been answered, and it was not hung up on yet, is
+    answered too."""
+    may_end = asyncio.Event()
+
+    class Slow:
+        def __init__(self, context: Context) -> None:
+            pass
+
+        @hookimpl
+        async def hydracore_before_login(self) -> None:
+            await may_end.wait()
+
+    site = await open_site(extra={"slow": Slow})
+    await site.register(LOGIN["email"], LOGIN["password"])
+    hydra = site.hydra
+    server = Connections(
+        hydra.application(),
+        settings=hydra.config.server,
+        in_flight=lambda: hydra.in_flight,
+        receiving=lambda: hydra.receiving,
+    )
+    sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    reader, writer = await asyncio.open_connection("127.0.0.1", sockets[0].getsockname()[1])
+    writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"}")
+    body = json.dumps(LOGIN)
+    request = (
+        f"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+
+    async def nothing_to_wait_for(timeout: float) -> None:
+        writer.write(request.encode() + body.encode())
+        while not hydra.in_flight:  # noqa: ASYNC110  # simpler than an event
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(hydra, "drain", nothing_to_wait_for)
+    draining = asyncio.ensure_future(_drain(server, hydra, 10))
+    await asyncio.sleep(0.3)
+    may_end.set()
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"Connection: close" in answer
+    await draining
+    writer.close()
 
 
 @pytest.mark.parametrize(("number", "answered"), [(signal.SIGHUP, True), (signal.SIGTERM, False)])
