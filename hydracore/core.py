@@ -13,6 +13,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import Application, RequestHandler
 
+from hydracore.busyness import Load, LoopLag
 from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
@@ -26,7 +27,6 @@ from hydracore.flows.services import Services
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
-from hydracore.load import Load, LoopLag
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
