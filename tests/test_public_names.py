@@ -64,6 +64,7 @@ def test_plugin_names() -> None:
         "TokenRefused",
         "TooManyRequests",
         "Unavailable",
+        "described",
         "events",
         "hookimpl",
         "logger",
