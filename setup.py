@@ -26,6 +26,8 @@ setup(
     package_data={
         "hydracore": [
             "py.typed",
+            "viewer/*",
+            "viewer/*/*",
             "templates/mail/*/*",
             "templates/project/*",
             "templates/project/*/*",
@@ -72,9 +74,12 @@ setup(
             "aiosmtpd>=1.4.6,<2",
             "hypothesis>=6.100,<7",
             "mypy>=2,<3",
+            "openapi-spec-validator>=0.9,<1",
+            "playwright>=1.65,<1.66",
             "pytest>=9,<10",
             "pytest-tornado==0.8.1",
             "ruff>=0.17,<0.18",
+            "schemathesis>=4.32,<5",
             # pytest-tornado imports pkg_resources, which later ones no longer have.
             "setuptools>=77,<82",
             "trustme>=1.2,<2",

@@ -24,6 +24,7 @@ class Server:
     port: int
     workers: int
     prefix: str
+    docs: bool
     trusted_proxies: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     max_connections: int

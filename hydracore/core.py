@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import Application, RequestHandler
 
+from hydracore.busyness import Load, LoopLag
 from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
@@ -26,7 +27,6 @@ from hydracore.flows.services import Services
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
-from hydracore.load import Load, LoopLag
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.models import CurrentUser, SigningKey
@@ -295,7 +295,8 @@ class HydraCore:
 
     def routes(self, prefix: str = "/auth") -> list[Rule]:
         """Rules for a Tornado application: the whole auth API under ``prefix``, in a nested
-        application of our own, so that the host's settings do not reach it nor ours the host."""
+        application of our own, so that the host's settings do not reach it nor ours the host. Unless
+        ``server.docs`` is off, ``<prefix>/openapi.json`` describes it and ``<prefix>/docs`` shows that."""
         return routes.auth_rules(self._web, prefix)
 
     def service_routes(self) -> list[Rule]:
@@ -305,6 +306,12 @@ class HydraCore:
     def application(self) -> Application:
         """All of it as an application of its own, under the configured prefix."""
         return routes.standalone(self._web, self.config.server.prefix)
+
+    def openapi(self, prefix: str | None = None) -> dict[str, Any]:
+        """The description of the calls by OpenAPI 3.1, as ``/openapi.json`` has it: of :meth:`application`, or of what
+        :meth:`routes` serves under ``prefix``. It need not be entered."""
+        under = self.config.server.prefix if prefix is None else prefix
+        return routes.description(self.config, under, self._schemas, self._calls, service=prefix is None)
 
     async def authenticate(self, request: HTTPServerRequest, *, allow_unverified: bool = False) -> CurrentUser:
         """Who makes the request: by ``Authorization: Bearer`` or by cookie, their session looked up.

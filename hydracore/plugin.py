@@ -47,6 +47,7 @@ from hydracore.records import (
 )
 from hydracore.web.access import public, unverified, verified
 from hydracore.web.base import Endpoint
+from hydracore.web.described import described
 
 __all__ = [
     "API_VERSION",
@@ -85,6 +86,7 @@ __all__ = [
     "TokenRefused",
     "TooManyRequests",
     "Unavailable",
+    "described",
     "events",
     "hookimpl",
     "logger",

@@ -22,9 +22,10 @@ from hydracore.store.embedded import EmbeddedError, Mongod
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every ``async def`` test runs on pytest-tornado's loop."""
+    """Every ``async def`` test runs on pytest-tornado's loop; one that needs longer says so by a mark of its own."""
     for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        marked = item.get_closest_marker("gen_test") is not None
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and not marked:
             item.add_marker(pytest.mark.gen_test, append=False)
 
 

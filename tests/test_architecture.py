@@ -24,7 +24,7 @@ LEVELS = [
         "threads",
         "calls",
         "watchdog",
-        "load",
+        "busyness",
         "recent",
         "shapes",
         "selftest",

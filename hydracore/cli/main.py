@@ -1,5 +1,6 @@
 """The commands: serve and check-config; those over the data and of plugins come from their own modules."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hydracore.cli.plugins import plugins
 from hydracore.cli.selftest import selftest
 from hydracore.config import load
 from hydracore.core import HydraCore
+from hydracore.logs import configure
 from hydracore.server import database_of, serve
 from hydracore.sources import PREFIX
 
@@ -64,6 +66,16 @@ def check_config(file: Path | None) -> None:
     click.echo(f"  database  {database_of(config)}")
     click.echo(f"  mail      {config.mail.transport}")
     click.echo(f"  plugins   {', '.join(loaded)}")
+
+
+@main.command()
+@click.pass_obj
+@says_why
+def openapi(file: Path | None) -> None:
+    """Print the description of the API (OpenAPI 3.1)."""
+    config = load(file)
+    configure("error", config.log.format)
+    click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
 
 
 for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest, bench):

@@ -38,6 +38,7 @@ from hydracore.validation import Schemas, parse_json
 from hydracore.web.access import access_of, always_public, public
 from hydracore.web.client import Proxies, check_origin, languages
 from hydracore.web.cookies import Cookies
+from hydracore.web.described import description_of
 
 log = logger("hydracore.web")
 _OF_REQUESTS = logging.getLogger("hydracore.web")
@@ -315,9 +316,12 @@ class Endpoint(RequestHandler):
 
     # -- in the call -------------------------------------------------------------------------
 
-    def body(self, schema: str) -> Mapping[str, Any]:
+    def body(self, schema: str = "") -> Mapping[str, Any]:
         """The JSON body, held against ``schemas/<schema>.json`` (a plugin's own), with its defaults and without what it
-        does not know. Raises :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        does not know; without a name, against the one that the method's description says it takes. Raises
+        :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        if not schema and (said := description_of(type(self), self.request.method or "")) is not None:
+            schema = said.takes
         schemas = self._of.schemas if self._of is not None else self.web.schemas
         return schemas.check(schema, self.json())
 
