@@ -3,7 +3,8 @@
 import inspect
 import re
 from abc import ABCMeta
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from tornado.routing import PathMatches, Rule
 from tornado.web import Application
@@ -13,7 +14,7 @@ from hydracore.loading import Owned
 from hydracore.records import Route
 from hydracore.registry import Registry
 from hydracore.validation import Schemas, schemas_in
-from hydracore.web import login, recovery, registration, service, session, verification
+from hydracore.web import login, management, recovery, registration, service, session, verification
 from hydracore.web.access import access_of
 from hydracore.web.base import Endpoint, Origin, Web, nested
 
@@ -37,6 +38,12 @@ SERVICE: dict[str, type[Endpoint]] = {
     "/.well-known/jwks.json": service.Jwks,
 }
 
+MANAGEMENT: dict[str, type[Endpoint]] = {
+    "/health/live": service.Live,
+    "/health/ready": service.Ready,
+    "/metrics": management.Metrics,
+}
+
 # What an endpoint may have of its own among the names that Endpoint has: its methods, and what pages are made with.
 _FREE = frozenset(
     {"get", "head", "post", "put", "patch", "delete", "options"}
@@ -44,7 +51,7 @@ _FREE = frozenset(
 )
 # What is there in a request only, and what any class has and may not have another of.
 _OF_REQUESTS = frozenset(
-    {"_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
+    {"_answered", "_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
     | {"application", "request", "web"}
 )
 _OF_OBJECTS = frozenset({"__getattr__", "__getattribute__", "__init__", "__new__", "__setattr__"})
@@ -59,24 +66,32 @@ def auth_rules(web: Web, prefix: str) -> list[Rule]:
 
 def service_rules(web: Web) -> list[Rule]:
     """Health and published keys, at the root."""
-    application = nested(web, _service_table())
+    application = nested(web, _table(web, SERVICE))
     return [Rule(PathMatches(_pattern(path)), application) for path in SERVICE]
 
 
 def standalone(web: Web, prefix: str) -> Application:
     """All of it, with our 404 for every other path."""
-    return nested(web, [*_auth_table(web, prefix), *_service_table()])
+    return nested(web, [*_auth_table(web, prefix), *_table(web, SERVICE)])
+
+
+def operators(web: Web) -> Application:
+    """What the management listener serves."""
+    return nested(web, _table(web, MANAGEMENT))
 
 
 def _auth_table(web: Web, prefix: str) -> list[Rule]:
-    table = [Rule(PathMatches(_pattern(prefix + path)), endpoint) for path, endpoint in AUTH.items()]
-    for endpoint, origin in web.plugins:
-        table.append(Rule(PathMatches(_pattern(prefix + origin.path)), endpoint, {"of": origin}))
-    return table
+    table = _table(web, AUTH, prefix)
+    return [*table, *(_rule(web, prefix + origin.path, endpoint, of=origin) for endpoint, origin in web.plugins)]
 
 
-def _service_table() -> list[Rule]:
-    return [Rule(PathMatches(_pattern(path)), endpoint) for path, endpoint in SERVICE.items()]
+def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> list[Rule]:
+    return [_rule(web, prefix + path, endpoint) for path, endpoint in calls.items()]
+
+
+def _rule(web: Web, path: str, endpoint: type[Endpoint], **given: Any) -> Rule:
+    # Named as the table has it, never as a client writes it: there are no more names than rows.
+    return Rule(PathMatches(_pattern(path)), endpoint, {"answered": web.services.meters.route(path), **given})
 
 
 def _pattern(path: str) -> str:
