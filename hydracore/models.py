@@ -150,6 +150,16 @@ class MailIntent:
 
 
 @dataclass(frozen=True)
+class Backlog:
+    """What the outbox holds: messages that are ``waiting`` to be sent, ``dead`` ones, and how many seconds ago
+    the one was due that is due longest, 0 where none is."""
+
+    waiting: int
+    dead: int
+    late: float
+
+
+@dataclass(frozen=True)
 class SigningKey:
     """A key pair for access tokens. It signs from ``active_from`` until the next one does,
     and is published until ``expires_at``."""

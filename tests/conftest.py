@@ -90,6 +90,7 @@ def open_site(io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path) -
         driver: str = "pymongo",
         keep: bool = False,
         extra: Mapping[str, Any] | None = None,
+        metrics: Any = None,
         **settings: Any,
     ) -> Site:
         box, clock = MailBox(), Clock()
@@ -105,7 +106,7 @@ def open_site(io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path) -
             values[section] = values.get(section, {}) | value if isinstance(value, dict) else value
         uri = "" if driver == "memory" else request.getfixturevalue("mongod_uri")
         config = load(environment={}, overrides=values)
-        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, now=clock)
+        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, metrics=metrics, now=clock)
         await enter(hydra, keep)
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(host(hydra), max_body_size=1 << 40)

@@ -19,7 +19,7 @@ from hydracore.cli.selftest import selftest
 from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.logs import configure
-from hydracore.server import database_of, serve
+from hydracore.server import database_of, serve, sharing_of
 from hydracore.sources import PREFIX
 
 
@@ -59,6 +59,7 @@ def check_config(file: Path | None) -> None:
     """Say whether the configuration and the plugins fit together."""
     config = load(file)
     loaded = list(HydraCore(config).registry.loaded)
+    sharing_of(config)
     click.echo("The configuration is fine.")
     click.echo(f"  file      {file or 'none: defaults and the environment'}")
     variables = sorted(name for name in os.environ if name.startswith(PREFIX))

@@ -35,6 +35,11 @@ async def log_in(services: Services, email: str, password: str, network: str) ->
     :class:`InvalidCredentials`, whatever the reason, :class:`TooManyRequests`, and what a plugin refuses
     with once the credentials are right.
     """
+    with services.meters.login():
+        return await _log_in(services, email, password, network)
+
+
+async def _log_in(services: Services, email: str, password: str, network: str) -> Grant:
     try:
         address = parse_address(email)
     except ValueError as error:

@@ -13,6 +13,7 @@ from hydracore.events import Event
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import Limiter
+from hydracore.meters import Meters
 from hydracore.models import MailIntent, MailKind, User
 from hydracore.passwords import Passwords
 from hydracore.registry import Registry
@@ -37,6 +38,7 @@ class Services:
     templates: Templates
     registry: Registry
     wake_mail: Callable[[], None]
+    meters: Meters
     now: Now
     token: Token
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from importlib import resources
 from typing import Any
 
+from hydracore.meters import Answered
 from hydracore.web.access import public
 from hydracore.web.base import Endpoint, Origin
 
@@ -42,8 +43,8 @@ class Published(Endpoint):
 
     _file: File
 
-    def initialize(self, of: Origin | None = None, file: File | None = None) -> None:
-        super().initialize(of)
+    def initialize(self, answered: Answered, of: Origin | None = None, file: File | None = None) -> None:
+        super().initialize(answered, of)
         if file is not None:
             self._file = file
 

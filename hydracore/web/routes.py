@@ -3,7 +3,7 @@
 import inspect
 import re
 from abc import ABCMeta
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tornado.routing import PathMatches, Rule
@@ -15,7 +15,7 @@ from hydracore.loading import Owned
 from hydracore.records import Route
 from hydracore.registry import Registry
 from hydracore.validation import Schemas, answer_schemas, schemas_in
-from hydracore.web import login, recovery, registration, service, session, verification
+from hydracore.web import login, management, recovery, registration, service, session, verification
 from hydracore.web.access import access_of
 from hydracore.web.base import Endpoint, Origin, Web, nested
 from hydracore.web.described import misdescribed
@@ -42,6 +42,12 @@ SERVICE: dict[str, type[Endpoint]] = {
     "/.well-known/jwks.json": service.Jwks,
 }
 
+MANAGEMENT: dict[str, type[Endpoint]] = {
+    "/health/live": service.Live,
+    "/health/ready": service.Ready,
+    "/metrics": management.Metrics,
+}
+
 Calls = tuple[tuple[type[Endpoint], Origin], ...]
 
 # What an endpoint may have of its own among the names that Endpoint has: its methods, and what pages are made with.
@@ -51,7 +57,7 @@ _FREE = frozenset(
 )
 # What is there in a request only, and what any class has and may not have another of.
 _OF_REQUESTS = frozenset(
-    {"_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
+    {"_answered", "_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
     | {"application", "request", "web"}
 )
 _OF_OBJECTS = frozenset({"__getattr__", "__getattribute__", "__init__", "__new__", "__setattr__"})
@@ -68,26 +74,34 @@ def auth_rules(web: Web, prefix: str) -> list[Rule]:
 
 def service_rules(web: Web) -> list[Rule]:
     """Health and published keys, at the root."""
-    application = nested(web, _service_table())
+    application = nested(web, _table(web, SERVICE))
     return [Rule(PathMatches(_pattern(path)), application) for path in SERVICE]
 
 
 def standalone(web: Web, prefix: str) -> Application:
     """All of it, with our 404 for every other path."""
     return nested(
-        web, [*_auth_table(web, prefix), *_service_table(), *_published_table(web, prefix, root="", service=True)]
+        web, [*_auth_table(web, prefix), *_table(web, SERVICE), *_published_table(web, prefix, root="", service=True)]
     )
 
 
+def operators(web: Web) -> Application:
+    """What the management listener serves."""
+    return nested(web, _table(web, MANAGEMENT))
+
+
 def _auth_table(web: Web, prefix: str) -> list[Rule]:
-    table = [Rule(PathMatches(_pattern(prefix + path)), endpoint) for path, endpoint in AUTH.items()]
-    for endpoint, origin in web.plugins:
-        table.append(Rule(PathMatches(_pattern(prefix + origin.path)), endpoint, {"of": origin}))
-    return table
+    table = _table(web, AUTH, prefix)
+    return [*table, *(_rule(web, prefix + origin.path, endpoint, of=origin) for endpoint, origin in web.plugins)]
 
 
-def _service_table() -> list[Rule]:
-    return [Rule(PathMatches(_pattern(path)), endpoint) for path, endpoint in SERVICE.items()]
+def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> list[Rule]:
+    return [_rule(web, prefix + path, endpoint) for path, endpoint in calls.items()]
+
+
+def _rule(web: Web, path: str, endpoint: type[Endpoint], **given: Any) -> Rule:
+    # Named as the table has it, never as a client writes it: there are no more names than rows.
+    return Rule(PathMatches(_pattern(path)), endpoint, {"answered": web.services.meters.route(path), **given})
 
 
 def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list[Rule]:
@@ -96,7 +110,7 @@ def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list
     if not config.server.docs:
         return []
     files = published(description(config, prefix, web.schemas, web.plugins, service=service))
-    return [Rule(PathMatches(_pattern(root + path)), Published, {"file": file}) for path, file in files.items()]
+    return [_rule(web, root + path, Published, file=file) for path, file in files.items()]
 
 
 def description(config: Config, prefix: str, schemas: Schemas, plugins: Calls, *, service: bool) -> dict[str, Any]:

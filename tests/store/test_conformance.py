@@ -11,7 +11,7 @@ from support import DRIVERS
 from tornado.ioloop import IOLoop
 
 from hydracore.errors import StartupError, StoreUnavailable
-from hydracore.models import Code, MailIntent, Session, SigningKey, User
+from hydracore.models import Backlog, Code, MailIntent, Session, SigningKey, User
 from hydracore.records import Collection, Index
 from hydracore.store import Store
 
@@ -235,6 +235,18 @@ async def test_dead_letters(store: Store) -> None:
     assert again.attempts == 1
 
 
+async def test_backlog(store: Store) -> None:
+    """The backlog is what waits, due or not, what is dead, and how late the latest is that nobody has leased."""
+    assert await store.outbox.backlog(NOW) == Backlog(0, 0, 0.0)
+    for number in range(1, 6):
+        await store.outbox.add(intent(number))
+    taken = await store.outbox.lease("w", LATER, LATER + timedelta(1))
+    assert taken
+    assert await store.outbox.backlog(NOW + timedelta(seconds=12)) == Backlog(5, 0, 10.0)
+    await store.outbox.bury(taken, "550")
+    assert await store.outbox.backlog(NOW) == Backlog(4, 1, 0.0)
+
+
 async def test_released_leases_do_not_count(store: Store) -> None:
     """An attempt that was given back unused is none."""
     await store.outbox.add(intent())
@@ -322,7 +334,7 @@ async def test_plans_use_indexes(mongod_uri: str) -> None:
         "users": [{"_id": "x"}, {"address_key": "x"}],
         "sessions": [{"_id": "x", "expires_at": {"$gt": NOW}, "ends_at": {"$gt": NOW}}, {"user_id": "x"}],
         "codes": [{"_id": "x"}, {"digest": "x", "kind": "reset", "expires_at": {"$gt": NOW}}, {"user_id": "x"}],
-        "outbox": [{"dead": False, "due_at": {"$lte": NOW}}, {"_id": "x", "lease": "y"}],
+        "outbox": [{"dead": False, "due_at": {"$lte": NOW}}, {"dead": True}, {"_id": "x", "lease": "y"}],
         "refusals": [{"request_id": "x", "expires_at": {"$gt": NOW}}],
     }
     for name, filters in queries.items():
