@@ -26,7 +26,9 @@ setup(
     package_data={
         "hydracore": [
             "py.typed",
+            "templates/mail/*",
             "templates/mail/*/*",
+            "templates/mail/*/*/*",
             "templates/project/*",
             "templates/project/*/*",
             "templates/project/*/*/*",
@@ -36,6 +38,7 @@ setup(
             package: [
                 "py.typed",
                 "schemas/*.json",
+                "templates/mail/*",
                 "templates/mail/*/*",
                 "templates/mail/*/*/*",
                 "*.gz",

@@ -26,6 +26,7 @@ LEVELS = [
         "watchdog",
         "load",
         "recent",
+        "template_folders",
         "shapes",
         "selftest",
     },

@@ -16,7 +16,7 @@ _MAX_PASSWORD = 128
 class Login(Endpoint):
     async def post(self) -> None:
         body = self.body("login")
-        grant = await log_in(self.web.services, body["email"], body["password"], self.network)
+        grant = await log_in(self.web.services, body["email"], body["password"], self.network, language=self.language)
         await self.leave_session()
         self.sign_in(grant)
 
@@ -29,7 +29,7 @@ class Token(Endpoint):
 
     async def post(self) -> None:
         email, password = basic_credentials(self.request.headers.get("Authorization", ""))
-        grant = await log_in(self.web.services, email, password, self.network)
+        grant = await log_in(self.web.services, email, password, self.network, language=self.language)
         self.reply(grant.public())
 
 
