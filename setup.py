@@ -28,7 +28,9 @@ setup(
             "py.typed",
             "viewer/*",
             "viewer/*/*",
+            "templates/mail/*",
             "templates/mail/*/*",
+            "templates/mail/*/*/*",
             "templates/project/*",
             "templates/project/*/*",
             "templates/project/*/*/*",
@@ -38,6 +40,7 @@ setup(
             package: [
                 "py.typed",
                 "schemas/*.json",
+                "templates/mail/*",
                 "templates/mail/*/*",
                 "templates/mail/*/*/*",
                 "*.gz",

@@ -104,6 +104,7 @@ class Mail:
     sender: str
     product: str
     language: str
+    templates: str
     reset_url: str
     timeout: int
     max_attempts: int

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
 from hydracore.chance import token as real_token
 from hydracore.config import Config, load
-from hydracore.errors import HydraError, StartupError, StoreUnavailable
+from hydracore.errors import ConfigError, HydraError, StartupError, StoreUnavailable
 from hydracore.events import KeyRotated
 from hydracore.flows.lent import Lent
 from hydracore.flows.messages import prepare
@@ -40,6 +41,7 @@ from hydracore.reporting import Reporter
 from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
+from hydracore.template_folders import TemplateFolder
 from hydracore.threads import Threads, cores
 from hydracore.tokens import AccessTokens, RefreshTokens
 from hydracore.validation import own_schemas
@@ -113,11 +115,11 @@ class HydraCore:
             extra=plugins,
             meters=self._meters,
         )
-        self._templates = Templates(
+        self.templates = Templates(
             self.config.mail.sender,
             self.config.mail.product,
             language=self.config.mail.language,
-            folders=self.registry.loaded.template_folders,
+            folders=_template_folders(self.config, self.registry),
             plugins=tuple(self.registry.loaded),
         )
         self._calls = routes.plugin_calls(self.registry)
@@ -218,7 +220,7 @@ class HydraCore:
             ),
             refresh=RefreshTokens(secret),
             limiter=self._limiter(secret),
-            templates=self._templates,
+            templates=self.templates,
             registry=self.registry,
             wake_mail=lambda: self._mail.wake(),
             meters=self._meters,
@@ -422,6 +424,17 @@ def _meters(registry: MetricsRegistry | None) -> Meters:
     from hydracore.prometheus import PrometheusMeters
 
     return PrometheusMeters(registry)
+
+
+def _template_folders(config: Config, registry: Registry) -> list[TemplateFolder]:
+    """Where mails' templates are looked for before our own: the deployer's folder, then the plugins'."""
+    brought = [TemplateFolder(path / "mail", plugin) for plugin, path in registry.loaded.template_folders.items()]
+    if not config.mail.templates:
+        return brought
+    folder = Path(config.mail.templates)
+    if not folder.is_dir():
+        raise ConfigError(f"The configuration is wrong. mail.templates: {folder.absolute()} is no folder.")
+    return [TemplateFolder(folder), *brought]
 
 
 def _passwords(config: Config, meters: Meters) -> Passwords:

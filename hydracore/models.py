@@ -78,7 +78,8 @@ class User:
     whatever carries an older epoch is void, whether or not it was deleted already. ``profile`` is what plugins'
     members of register left. ``authority`` is the authenticator that the account belongs to, "" for one that
     has a password of its own; the other kind has none, and is mailed no reset. ``networks`` are digests of the
-    last ones that it was signed in from, the latest last."""
+    last ones that it was signed in from, the latest last. ``language`` is what whoever registered it, or proved its
+    address first, would like to read, as :class:`MailIntent` has it; "" where that is not known."""
 
     id: str
     email: str
@@ -91,6 +92,12 @@ class User:
     profile: Mapping[str, Any] = field(default_factory=dict)
     authority: str = ""
     networks: Sequence[str] = field(default_factory=list)
+    language: str = ""
+
+    def reads(self, asked: str) -> str:
+        """What to write to its owner in, where a client asked for ``asked``. The client may be anyone's, so what the
+        owner is known to read comes first, once the address is proven: before, a stranger may have registered it."""
+        return (self.language if self.email_verified else "") or asked or self.language
 
     @property
     def account(self) -> Account:

@@ -320,6 +320,7 @@ class Context:
     ) -> None:
         """Put a mail into the durable outbox: ``templates/mail/<plugin>.<template>/``, filled with ``values``,
         ``email`` and ``product``. It is on disk, sealed, when this returns, and tried again for ``life``.
-        ``language`` is what ``Endpoint.language`` says. Raises ``ValueError`` for an address that is none,
+        ``language`` is what ``Endpoint.language`` says; what the owner of an account is known to read comes before it.
+        Raises ``ValueError`` for an address that is none,
         ``LookupError`` for a template that is not there, and ``StoreUnavailable``."""
         await self._surroundings.send_mail(f"{self.name}.{template}", to, values, life=life, language=language)

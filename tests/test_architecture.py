@@ -26,6 +26,7 @@ LEVELS = [
         "watchdog",
         "busyness",
         "recent",
+        "template_folders",
         "shapes",
         "selftest",
     },

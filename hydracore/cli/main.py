@@ -15,6 +15,7 @@ from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
 from hydracore.cli.plugins import plugins
+from hydracore.cli.preview import preview
 from hydracore.cli.selftest import selftest
 from hydracore.config import load
 from hydracore.core import HydraCore
@@ -82,3 +83,4 @@ def openapi(file: Path | None) -> None:
 for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest, bench):
     main.add_command(group)
 main.add_command(explain)
+data.mail.add_command(preview)

@@ -23,23 +23,25 @@ class Attempt:
     address: Address
     password: str
     network: str
+    language: str
     known: User | None
     room: Room
     tried: Tried
 
 
-async def log_in(services: Services, email: str, password: str, network: str) -> Grant:
-    """A session for the owner of the address, whom one of ``login.authenticators`` vouches for.
+async def log_in(services: Services, email: str, password: str, network: str, *, language: str = "") -> Grant:
+    """A session for the owner of the address, whom one of ``login.authenticators`` vouches for. ``language`` is that of
+    an account which this makes; one that is there keeps its own, for a guessed password proves no owner.
 
     The same work for every address: one look-up, one hash, and the same authenticators asked. Raises
     :class:`InvalidCredentials`, whatever the reason, :class:`TooManyRequests`, and what a plugin refuses
     with once the credentials are right.
     """
     with services.meters.login():
-        return await _log_in(services, email, password, network)
+        return await _log_in(services, email, password, network, language)
 
 
-async def _log_in(services: Services, email: str, password: str, network: str) -> Grant:
+async def _log_in(services: Services, email: str, password: str, network: str, language: str) -> Grant:
     try:
         address = parse_address(email)
     except ValueError as error:
@@ -55,7 +57,7 @@ async def _log_in(services: Services, email: str, password: str, network: str) -
                 await tried.spend(
                     Spend("login_address", (address.key,), binding=not is_known(services, known, network))
                 )
-                attempt = Attempt(address, password, network, known, room, tried)
+                attempt = Attempt(address, password, network, language, known, room, tried)
                 user, authenticator = await _proven(services, attempt)
     await services.admit(user, network, authenticator)
     if authenticator == OWN_AUTHENTICATOR:
@@ -102,7 +104,7 @@ async def _vouched(services: Services, name: str, attempt: Attempt) -> User | Id
 
 async def _account(services: Services, name: str, vouched: User | Identity | None, attempt: Attempt) -> User | None:
     if isinstance(vouched, Identity):
-        return await provide_account(services, name, vouched, attempt.address, attempt.network)
+        return await provide_account(services, name, vouched, attempt.address, attempt.network, attempt.language)
     return vouched
 
 

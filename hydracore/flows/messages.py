@@ -72,7 +72,8 @@ def _prepared(
     to = deliverable(Address(user.email, user.address_key))
     values = {"email": user.email, **values}
     try:
-        message = services.templates.compose(template, to, values, message_id, now, intent.language)
+        language = user.reads(intent.language)
+        message = services.templates.compose(template, to, values, message_id, now, language)
     except ValueError as error:
         raise MailRefused("the message cannot be written: a header would not be valid") from error
     return Prepared(message, now + life)

@@ -19,7 +19,9 @@ LIFE = timedelta(minutes=10)
 MOST_TRIES = 5
 
 
-async def verify_email(services: Services, email: str, code: str, access_token: str, network: str) -> Grant:
+async def verify_email(
+    services: Services, email: str, code: str, access_token: str, network: str, *, language: str = ""
+) -> Grant:
     """Redeem the code: once, only while the account is unverified. It signs in.
 
     A client that does not hold a session of the account (``access_token``) may be the first to
@@ -37,7 +39,11 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         await services.admit(user, network, "code")
         plan = await plan_session(services, replace(user, email_verified=True), network)
         theirs = caller is not None and caller.id == user.id
-        verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not theirs)
+        # Of whoever registered it nothing is kept that another owner would be written to in.
+        reads = language or (user.language if theirs else "")
+        verified = await services.store.users.mark_verified(
+            user.id, user.epoch, end_sessions=not theirs, language=reads
+        )
         if verified is None:
             raise InvalidCode().because("another request with the same code was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.

@@ -34,28 +34,33 @@ class Users:
             query = {"$or": [later, {"created_at": after.created_at, "_id": {"$gt": after.id}}]}
         return await self._users.many(query, [("created_at", 1), ("_id", 1)], limit)
 
-    async def mark_verified(self, user_id: str, epoch: int, *, end_sessions: bool) -> User | None:
+    async def mark_verified(
+        self, user_id: str, epoch: int, *, end_sessions: bool, language: str | None = None
+    ) -> User | None:
         """Once, while unverified and of that epoch. ``end_sessions`` starts a new epoch in the same step, and forgets
-        the networks of before."""
-        update: dict[str, Any] = {"$set": {"email_verified": True}}
+        the networks of before. ``language`` is what its owner reads; None leaves what is known of that."""
+        proven = {"email_verified": True, **_read(language)}
+        update: dict[str, Any] = {"$set": proven}
         if end_sessions:
-            update = {"$set": {"email_verified": True, "networks": []}, "$inc": {"epoch": 1}}
+            update = {"$set": {**proven, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
         return await self._change(user_id, unverified, update)
 
-    async def reset_password(self, user_id: str, epoch: int, password_hash: str, network: str) -> User | None:
+    async def reset_password(
+        self, user_id: str, epoch: int, password_hash: str, network: str, language: str | None = None
+    ) -> User | None:
         """Once an epoch: sets the password, proves the address, and starts a new epoch, which ends
-        every session and every other code and token. ``network`` is the one that is known from now on. The loser of a
-        race gets None."""
-        proven = {"password_hash": password_hash, "email_verified": True, "networks": [network]}
+        every session and every other code and token. ``network`` is the one that is known from now on, ``language``
+        as in :meth:`mark_verified`. The loser of a race gets None."""
+        proven = {"password_hash": password_hash, "email_verified": True, "networks": [network], **_read(language)}
         update = {"$set": proven, "$inc": {"epoch": 1}}
         return await self._change(user_id, {"epoch": epoch, "disabled": False}, update)
 
-    async def take_over(self, user_id: str, epoch: int, authority: str) -> User | None:
+    async def take_over(self, user_id: str, epoch: int, authority: str, language: str = "") -> User | None:
         """Once, while unverified and of that epoch: the account becomes an authenticator's, its password goes, and a
-        new epoch ends what there was. The loser of a race gets None."""
-        theirs = {"password_hash": "", "email_verified": True, "authority": authority, "networks": []}
-        update = {"$set": theirs, "$inc": {"epoch": 1}}
+        new epoch ends what there was. ``language`` is what its owner reads. The loser of a race gets None."""
+        theirs = {"password_hash": "", "email_verified": True, "authority": authority, "language": language}
+        update = {"$set": {**theirs, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
         return await self._change(user_id, unverified, update)
 
@@ -68,6 +73,9 @@ class Users:
         """Replace the hash unless the password was changed meanwhile."""
         same_hash = {"_id": user.id, "password_hash": user.password_hash}
         await self._users.change(same_hash, {"$set": {"password_hash": password_hash}})
+
+    async def set_language(self, user_id: str, language: str) -> User | None:
+        return await self._change(user_id, {}, {"$set": {"language": language}})
 
     async def start_epoch(self, user_id: str) -> User | None:
         """End every session, code and token of the account."""
@@ -91,3 +99,7 @@ class Users:
             return await self._users.change({"_id": user_id, **query}, update)
         finally:
             self._recent.forget_user(user_id)
+
+
+def _read(language: str | None) -> dict[str, Any]:
+    return {} if language is None else {"language": language}

@@ -19,7 +19,7 @@ class Login(Endpoint):
     @described("Log in", takes="login", gives={200: "tokens"}, refuses=_REFUSES, sets_cookies=True)
     async def post(self) -> None:
         body = self.body()
-        grant = await log_in(self.web.services, body["email"], body["password"], self.network)
+        grant = await log_in(self.web.services, body["email"], body["password"], self.network, language=self.language)
         await self.leave_session()
         self.sign_in(grant)
 
@@ -39,7 +39,7 @@ class Token(Endpoint):
     )
     async def post(self) -> None:
         email, password = basic_credentials(self.request.headers.get("Authorization", ""))
-        grant = await log_in(self.web.services, email, password, self.network)
+        grant = await log_in(self.web.services, email, password, self.network, language=self.language)
         self.reply(grant.public())
 
 

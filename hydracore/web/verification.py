@@ -22,7 +22,8 @@ class VerifyEmail(Endpoint):
     async def post(self) -> None:
         body = self.body()
         held = bearer_token(self.request) or self.web.cookies.access_token(self.request.cookies)
-        self.sign_in(await verify_email(self.web.services, body["email"], body["code"], held, self.network))
+        services, language = self.web.services, self.language
+        self.sign_in(await verify_email(services, body["email"], body["code"], held, self.network, language=language))
 
 
 @public
