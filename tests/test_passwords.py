@@ -108,8 +108,16 @@ async def test_patience() -> None:
 async def test_closed_while_it_waits() -> None:
     """A hash that the pool's end has not let begin is refused: whoever waits for it has an answer."""
     pool = HashingPool(1, 1)
-    gate = threading.Event()
-    running, waiting = (asyncio.ensure_future(pool.run(gate.wait)) for _ in range(2))
+    begun, gate = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    running = asyncio.ensure_future(pool.run(work))
+    while not begun.is_set():  # noqa: ASYNC110  # a thread sets it
+        await asyncio.sleep(0.01)
+    waiting = asyncio.ensure_future(pool.run(work))
     await asyncio.sleep(0)
     pool.close()
     with pytest.raises(HashingOverloaded):
