@@ -99,9 +99,10 @@ def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> l
     return [_rule(web, prefix + path, endpoint) for path, endpoint in calls.items()]
 
 
-def _rule(web: Web, path: str, endpoint: type[Endpoint], **given: Any) -> Rule:
+def _rule(web: Web, path: str, endpoint: type[Endpoint], called: str = "", **given: Any) -> Rule:
     # Named as the table has it, never as a client writes it: there are no more names than rows.
-    return Rule(PathMatches(_pattern(path)), endpoint, {"answered": web.services.meters.route(path), **given})
+    answered = web.services.meters.route(called or path)
+    return Rule(PathMatches(_pattern(path)), endpoint, {"answered": answered, **given})
 
 
 def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list[Rule]:
@@ -110,7 +111,9 @@ def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list
     if not config.server.docs:
         return []
     files = published(description(config, prefix, web.schemas, web.plugins, service=service))
-    return [_rule(web, root + path, Published, file=file) for path, file in files.items()]
+    # What the page loads counts as the page: its names change with every version.
+    called = {path: root + ("/docs" if path.startswith("/docs") else path) for path in files}
+    return [_rule(web, root + path, Published, called[path], file=file) for path, file in files.items()]
 
 
 def description(config: Config, prefix: str, schemas: Schemas, plugins: Calls, *, service: bool) -> dict[str, Any]:
