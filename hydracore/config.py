@@ -80,6 +80,12 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class Account:
+    undo_ttl: int
+    deletion_grace: int
+
+
+@dataclass(frozen=True)
 class Password:
     min_length: int
     profile: str
@@ -106,6 +112,8 @@ class Mail:
     language: str
     templates: str
     reset_url: str
+    undo_email_url: str
+    undo_deletion_url: str
     timeout: int
     max_attempts: int
     allow_undelivered: bool
@@ -156,6 +164,7 @@ class Config:
     tokens: Tokens
     login: Login
     registration: Registration
+    account: Account
     password: Password
     cookies: Cookies
     mail: Mail
@@ -326,6 +335,7 @@ def _build(values: dict[str, Any]) -> Config:
         tokens=Tokens(**values["tokens"]),
         login=Login(tuple(values["login"]["authenticators"])),
         registration=Registration(**values["registration"]),
+        account=Account(**values["account"]),
         password=Password(**values["password"]),
         cookies=Cookies(**values["cookies"]),
         mail=Mail(**values["mail"]),

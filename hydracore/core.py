@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -25,6 +25,7 @@ from hydracore.events import KeyRotated
 from hydracore.flows.lent import Lent
 from hydracore.flows.messages import prepare
 from hydracore.flows.services import Services
+from hydracore.flows.sweep import sweep
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
@@ -54,6 +55,7 @@ from hydracore.web.host import refuse
 log = logger("hydracore")
 
 _TEND_EVERY = 1.0
+_SWEEP_EVERY = 60.0
 _MONGOD_START = 15.0
 _THREADS = 2
 _MOST_WAITING = 64
@@ -152,9 +154,7 @@ class HydraCore:
             await self._close()
             raise
         loop = asyncio.get_running_loop()
-        reporter = self._reporter
-        works = self._tend, self._lag.measure, self._tell_load, reporter.tell_state, reporter.tell_outbox
-        self._beside = [loop.create_task(work()) for work in works]
+        self._beside = [loop.create_task(work()) for work in self._works()]
         if self._deliver_mail:
             self._mail.start()
         return self
@@ -303,6 +303,24 @@ class HydraCore:
                 log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
             except Exception:
                 log.exception("tending failed, it goes on")
+
+    def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        reporter = self._reporter
+        return (
+            *(self._tend, self._sweep, self._lag.measure),
+            *(self._tell_load, reporter.tell_state, reporter.tell_outbox),
+        )
+
+    async def _sweep(self) -> None:
+        """Once a minute, on every node: what is over for accounts."""
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            try:
+                await sweep(self.services)
+            except StoreUnavailable:
+                continue  # That is told elsewhere, and the next one will do.
+            except Exception:
+                log.exception("sweeping failed, it goes on")
 
     async def _tell_load(self) -> None:
         while every := self.config.log.load_every:

@@ -32,7 +32,7 @@ OUR_WORDS = frozenset(
     (
         *("register", "login", "token", "refresh", "logout", "me", "sessions", "account", "admin", "export"),
         *("verify-email", "resend-verification", "forgot-password", "reset-password", "change-email"),
-        *("change-password", "openapi.json", "docs"),
+        *("change-password", "confirm-email", "undo-email-change", "undo-deletion", "openapi.json", "docs"),
     )
 )
 _CLAIMS_BYTES = 2048

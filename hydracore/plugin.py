@@ -7,6 +7,7 @@ are marked :data:`hookimpl` and named after a hook in ``hydracore.hookspecs`` ar
 
 from hydracore import events
 from hydracore.errors import (
+    ChangeRefused,
     Forbidden,
     HashingOverloaded,
     HydraError,
@@ -53,6 +54,7 @@ __all__ = [
     "API_VERSION",
     "Account",
     "Authenticator",
+    "ChangeRefused",
     "Collection",
     "Command",
     "Context",

@@ -125,11 +125,12 @@ class Authenticator:
 @dataclass(frozen=True)
 class Index:
     """An index of a plugin's collection. ``keys`` are names with 1 (ascending) or -1. ``expire_after`` is in seconds,
-    0 or more, after the (single) key's time."""
+    0 or more, after the (single) key's time. One that is ``sparse`` passes over documents without the keys."""
 
     keys: Sequence[tuple[str, int]]
     unique: bool = False
     expire_after: int | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,9 @@ class Registry:
     async def before_reset_password(self, account: Account, network: str) -> None:
         await self._ask("hydracore_before_reset_password", account=account, network=network)
 
+    async def before_change_email(self, account: Account, email: str, network: str) -> None:
+        await self._ask("hydracore_before_change_email", account=account, email=email, network=network)
+
     @property
     def adds_claims(self) -> bool:
         """Whether anyone wants to be asked before a token is issued."""

@@ -80,6 +80,16 @@ class MailBox:
         assert match
         return match[1]
 
+    async def change_code(self, to: str, nth: int = 1) -> str:
+        match = re.search(r"^([0-9]{6})\s*$", await self.letter(to, nth, "code for a new address"), re.MULTILINE)
+        assert match
+        return match[1]
+
+    async def undo_token(self, to: str, nth: int = 1, about: str = "address was changed") -> str:
+        match = re.search(r"#token=([\w-]{43})\s", await self.letter(to, nth, about))
+        assert match
+        return match[1]
+
     async def reset_token(self, to: str, nth: int = 1) -> str:
         match = re.search(r"#token=([\w-]{43})\s", await self.letter(to, nth, "Set a new"))
         assert match

@@ -69,6 +69,7 @@ def test_every_language() -> None:
     """Every message, the shelf's too, is in every language."""
     assert set(OURS.languages) == {
         *("verify_email", "reset_password", "password_changed", "account_exists"),
+        *("change_email", "address_taken", "email_changed", "account_closed"),
         "invites.invitation",
     }
     assert {tuple(sorted(found)) for found in OURS.languages.values()} == {LANGUAGES}
@@ -241,7 +242,7 @@ def test_a_deployers_folder(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("verify_emial/subject.txt", "x", ["there is no such mail; did you mean verify_email?"]),
-        ("news/subject.txt", "x", ["there is no such mail: HydraCore's are account_exists"]),
+        ("news/subject.txt", "x", ["there is no such mail: HydraCore's are account_closed, account_exists"]),
         ("verify_email/body.htm", "x", ["verify_email that has body.htm; it takes subject.txt"]),
         ("verify_email/it/subject.txt", "x", ["verify_email/it that lacks body.html, body.txt"]),
         ("verify_email/subject.txt", "{{ cod }}", ["uses cod, which verify_email is not given"]),

@@ -91,7 +91,8 @@ async def test_requests(open_site: OpenSite) -> None:
     assert value(text, requests, route="/auth/letters/{name}") == 2
     assert value(text, requests, route="none", status="4xx") >= 2
     known = {"/health/live", "/health/ready", "/.well-known/jwks.json", "/auth/letters/{name}", "none"}
-    known |= {"/openapi.json", "/docs"}
+    known |= {"/openapi.json", "/docs", "/auth/me/export"}
+    known |= {"/auth/sessions/revoke-others", "/auth/sessions/{session_id}"}
     assert {name for name in labels(text, requests, "route") if not re.fullmatch(r"/auth/[a-z-]+", name)} == known
     took = "hydracore_http_request_duration_seconds"
     assert value(text, f"{took}_count", route="/auth/login") == 2

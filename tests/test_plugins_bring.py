@@ -370,7 +370,7 @@ def test_templates_that_are_not_whole(folder: Path, kind: str, parts: tuple[str,
     ("kind", "said"),
     [
         ("verify_emial", ["verify_emial, and there is no such mail", "did you mean verify_email?"]),
-        ("won", ["mail/won, and there is no such mail", "acme.won", "account_exists, password_changed"]),
+        ("won", ["mail/won, and there is no such mail", "acme.won", "account_closed, account_exists"]),
         ("acmee.won", ["mail/acmee.won", "did you mean acme.won?"]),
         ("invites.invitation", ["mail/invites.invitation", "no plugin invites is loaded", "plugins.enabled"]),
         ("verify_email/de_DE", ["verify_email/de_DE, which is no language's", "name it de-de."]),
@@ -381,7 +381,7 @@ def test_templates_that_are_not_whole(folder: Path, kind: str, parts: tuple[str,
         ("verify_email/en", ["verify_email/en, which is the language of", "put its files there"]),
         ("../mails/verify_email", ["acme/templates/mails, where nothing looks", "acme/templates/mail."]),
         ("../verify_email", ["acme/templates/verify_email, where nothing looks", "acme/templates/mail."]),
-        (".", ["mail/body.html, which belongs to no mail", "say account_exists"]),
+        (".", ["mail/body.html, which belongs to no mail", "say account_closed"]),
     ],
 )
 def test_templates_that_nothing_looks_for(folder: Path, kind: str, said: list[str]) -> None:

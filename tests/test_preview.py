@@ -37,12 +37,13 @@ def test_every_mail(folder: Path) -> None:
     of them; what has no translation is named."""
     said = preview("out").output.splitlines()
     assert said[0] == (
-        "22 mails (account_exists, acme.won, password_changed, reset_password, verify_email; de, en, es, fr, it, zh): "
+        "42 mails (account_closed, account_exists, acme.won, address_taken, change_email, email_changed, "
+        "password_changed, reset_password, verify_email; de, en, es, fr, it, zh): "
         "open out/index.html."
     )
     assert "missing: acme.won in de, sent in en instead" in said
     assert "missing: verify_email in it, sent in en instead" in said
-    assert len(said) == 1 + 6 * 5 - 22
+    assert len(said) == 1 + 6 * 9 - 42
     index = (folder / "out/index.html").read_text("utf-8")
     for file in (folder / "out").iterdir():
         assert file.name == "index.html" or f'href="{file.name}"' in index
@@ -71,7 +72,10 @@ def test_some_mails(folder: Path) -> None:
         1,
         "hydracore: There is no mail in nl: there are de, en, es, fr, it, zh.\n",
     )
-    assert "There is no mail verify_emial: there are account_exists" in preview("--message", "verify_emial").output
+    assert (
+        "There is no mail verify_emial: there are account_closed, account_exists"
+        in preview("--message", "verify_emial").output
+    )
 
 
 def test_a_mail_that_needs_a_sample(folder: Path) -> None:

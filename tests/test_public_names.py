@@ -31,6 +31,7 @@ def test_plugin_names() -> None:
         "API_VERSION",
         "Account",
         "Authenticator",
+        "ChangeRefused",
         "Collection",
         "Command",
         "Context",

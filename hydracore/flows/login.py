@@ -29,7 +29,9 @@ class Attempt:
     tried: Tried
 
 
-async def log_in(services: Services, email: str, password: str, network: str, *, language: str = "") -> Grant:
+async def log_in(
+    services: Services, email: str, password: str, network: str, *, language: str = "", device: str = ""
+) -> Grant:
     """A session for the owner of the address, whom one of ``login.authenticators`` vouches for. ``language`` is that of
     an account which this makes; one that is there keeps its own, for a guessed password proves no owner.
 
@@ -38,10 +40,10 @@ async def log_in(services: Services, email: str, password: str, network: str, *,
     with once the credentials are right.
     """
     with services.meters.login():
-        return await _log_in(services, email, password, network, language)
+        return await _log_in(services, email, password, network, language, device)
 
 
-async def _log_in(services: Services, email: str, password: str, network: str, language: str) -> Grant:
+async def _log_in(services: Services, email: str, password: str, network: str, language: str, device: str) -> Grant:
     try:
         address = parse_address(email)
     except ValueError as error:
@@ -62,7 +64,7 @@ async def _log_in(services: Services, email: str, password: str, network: str, l
     await services.admit(user, network, authenticator)
     if authenticator == OWN_AUTHENTICATOR:
         await _rehash(services, user, password)
-    grant = await start_session(services, user, network)
+    grant = await start_session(services, user, network, device)
     await remember_network(services, user, network)
     return grant
 
@@ -112,7 +114,7 @@ def _why_not(services: Services, known: User | None) -> str:
     if known is None:
         return "the address has no account"
     if known.disabled:
-        return "the account is disabled"
+        return "its owner has closed the account" if known.closed else "the account is disabled"
     if not _may_sign_in(services, known):
         return "the address is not proven, and registration.reveal_existing is off"
     return f"the account belongs to {known.authority}" if known.authority else "that is not the password"

@@ -26,6 +26,8 @@ async def provide_account(
         if user is None:
             provided = await _make(services, name, identity, address, language)
             _announce(services, provided, network)
+            if provided is None and await _is_kept(services, address):
+                return None
         elif user.authority == name:
             provided = await _prove(services, user) if identity.email_verified else user
         elif user.authority or not identity.email_verified:
@@ -58,6 +60,12 @@ async def _make(services: Services, name: str, identity: Identity, address: Addr
         if not await services.store.users.add(user):
             return None
     return user
+
+
+async def _is_kept(services: Services, address: Address) -> bool:
+    """Whether an account that has another address now keeps this one for a while: whoever else has it waits."""
+    holder = await services.store.users.holding(address.key)
+    return holder is not None and holder.address_key != address.key
 
 
 async def _prove(services: Services, user: User) -> User | None:

@@ -18,7 +18,14 @@ from hydracore.models import Address, Grant, User
 
 
 async def register(
-    services: Services, email: str, password: str, network: str, *, profile: Mapping[str, Any], language: str = ""
+    services: Services,
+    email: str,
+    password: str,
+    network: str,
+    *,
+    profile: Mapping[str, Any],
+    language: str = "",
+    device: str = "",
 ) -> Grant | None:
     """Create the account, have a code mailed, and sign in.
 
@@ -36,10 +43,10 @@ async def register(
         user = await _new_user(services, address, password, profile=kept, language=language)
         # Asked last: what a plugin does here, using up an invitation say, is not for nothing.
         await services.registry.before_register(address.email, network, profile)
-        return await _begun(services, user, network)
+        return await _begun(services, user, network, device)
 
 
-async def _begun(services: Services, user: User, network: str) -> Grant | None:
+async def _begun(services: Services, user: User, network: str, device: str) -> Grant | None:
     user = replace(user, networks=[network_digest(services, user.id, network)])
     if not services.settings.registration.reveal_existing:
         async with services.mail_with("registration", user.address_key, language=user.language):
@@ -49,7 +56,7 @@ async def _begun(services: Services, user: User, network: str) -> Grant | None:
     plan = await plan_session(services, user, network)
     await _add(services, user)
     services.announce(Registered(user_id=user.id, network=network))
-    return await open_session(services, user, plan, network)
+    return await open_session(services, user, plan, network, device)
 
 
 async def _add(services: Services, user: User) -> None:

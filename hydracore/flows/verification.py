@@ -20,7 +20,14 @@ MOST_TRIES = 5
 
 
 async def verify_email(
-    services: Services, email: str, code: str, access_token: str, network: str, *, language: str = ""
+    services: Services,
+    email: str,
+    code: str,
+    access_token: str,
+    network: str,
+    *,
+    language: str = "",
+    device: str = "",
 ) -> Grant:
     """Redeem the code: once, only while the account is unverified. It signs in.
 
@@ -51,7 +58,7 @@ async def verify_email(
         await services.store.codes.drop_kind(user.id, "verification")
         await services.store.sessions.end_epochs_before(user.id, verified.epoch)
     services.announce(EmailVerified(user_id=user.id, network=network))
-    grant = await open_session(services, verified, plan, network)
+    grant = await open_session(services, verified, plan, network, device)
     await remember_network(services, verified, network)
     return grant
 
@@ -101,8 +108,7 @@ def _why_not(user: User | None, kept: Code, now: datetime, *, right: bool) -> st
 
 def new_code(services: Services, user: User) -> tuple[str, Code]:
     """Six digits, and what the store keeps of them."""
-    # 256 random bits modulo a million: the bias is beyond measure.
-    digits = f"{int.from_bytes(sha256(services.token(32).encode()).digest()) % 1_000_000:06d}"
+    digits = new_digits(services)
     return digits, Code(
         id=code_id(services, user.address_key),
         kind="verification",
@@ -111,6 +117,11 @@ def new_code(services: Services, user: User) -> tuple[str, Code]:
         digest=code_digest(services, user.id, user.epoch, digits),
         expires_at=services.now() + LIFE,
     )
+
+
+def new_digits(services: Services) -> str:
+    # 256 random bits modulo a million: the bias is beyond measure.
+    return f"{int.from_bytes(sha256(services.token(32).encode()).digest()) % 1_000_000:06d}"
 
 
 def code_id(services: Services, address_key: str) -> str:

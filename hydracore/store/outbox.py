@@ -58,6 +58,10 @@ class Outbox:
         """Take back what nobody has leased yet."""
         await self._intents.drop({"_id": intent.id, **_FREE})
 
+    async def of_address(self, address_key: str, limit: int) -> list[MailIntent]:
+        """What waits, or was given up, for the account of that address; the oldest first."""
+        return await self._intents.many({"address_key": address_key}, [("created_at", 1)], limit)
+
     async def list(self, limit: int) -> list[MailIntent]:
         """Dead letters first, then what waits, the most pressing first."""
         return await self._intents.many({}, [("dead", -1), ("due_at", 1)], limit)

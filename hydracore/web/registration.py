@@ -5,6 +5,7 @@ from hydracore.flows.registration import register
 from hydracore.validation import sent_members
 from hydracore.web.access import public
 from hydracore.web.base import Endpoint
+from hydracore.web.client import device_of
 from hydracore.web.described import described
 
 
@@ -24,7 +25,13 @@ class Register(Endpoint):
         services = self.web.services
         profile = sent_members(body, services.registry.members)
         grant = await register(
-            services, body["email"], body["password"], self.network, profile=profile, language=self.language
+            services,
+            body["email"],
+            body["password"],
+            self.network,
+            profile=profile,
+            language=self.language,
+            device=device_of(self.request),
         )
         if grant is None:
             self.reply({"message": "Look at your mail: it says how to go on."}, 202)

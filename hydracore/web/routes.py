@@ -15,7 +15,7 @@ from hydracore.loading import Owned
 from hydracore.records import Route
 from hydracore.registry import Registry
 from hydracore.validation import Schemas, answer_schemas, schemas_in
-from hydracore.web import login, management, recovery, registration, service, session, verification
+from hydracore.web import account, login, management, recovery, registration, service, session, verification
 from hydracore.web.access import access_of
 from hydracore.web.base import Endpoint, Origin, Web, nested
 from hydracore.web.described import misdescribed
@@ -34,6 +34,15 @@ AUTH: dict[str, type[Endpoint]] = {
     "/resend-verification": verification.ResendVerification,
     "/forgot-password": recovery.ForgotPassword,
     "/reset-password": recovery.ResetPassword,
+    "/change-password": account.ChangePassword,
+    "/change-email": account.ChangeEmail,
+    "/confirm-email": account.ConfirmEmail,
+    "/undo-email-change": account.UndoEmailChange,
+    "/undo-deletion": account.UndoDeletion,
+    "/me/export": account.Export,
+    "/sessions": session.Sessions,
+    "/sessions/revoke-others": session.RevokeOthers,
+    "/sessions/{session_id}": session.OneSession,
 }
 
 SERVICE: dict[str, type[Endpoint]] = {

@@ -1,9 +1,19 @@
-"""Sessions: refresh, log out, and who is signed in."""
+"""Sessions: refresh, log out, who is signed in, and where else."""
 
-from hydracore.errors import InvalidRefreshToken, TokenRefused
+from hydracore.errors import (
+    InvalidPassword,
+    InvalidRefreshToken,
+    NotFound,
+    PasswordElsewhere,
+    TokenRefused,
+    TooManyRequests,
+)
+from hydracore.flows.closing import close_account
 from hydracore.flows.session import log_out, refresh
-from hydracore.web.access import public, unverified
+from hydracore.flows.signins import end_others, end_session, list_sessions
+from hydracore.web.access import public, unverified, verified
 from hydracore.web.base import Endpoint, bearer_token
+from hydracore.web.client import device_of
 from hydracore.web.described import described
 
 
@@ -26,7 +36,7 @@ class Refresh(Endpoint):
         token = given or self.web.cookies.refresh_token(self.request.cookies)
         if not token:
             raise InvalidRefreshToken().because("no refresh token came")
-        grant = await refresh(self.web.services, token, self.network)
+        grant = await refresh(self.web.services, token, self.network, device_of(self.request))
         if given:
             self.reply(grant.public())
         else:
@@ -64,3 +74,55 @@ class Me(Endpoint):
         self.reply(self.caller.public())
 
     head = get
+
+    @verified
+    @described(
+        "Close the account",
+        "By its password. Every session ends, and the account is deleted for good at `deleted_at`, unless the mailed "
+        "token opens it again before.",
+        takes="delete-account",
+        gives={200: "closed"},
+        refuses=(InvalidPassword, PasswordElsewhere, TooManyRequests),
+        sets_cookies=True,
+    )
+    async def delete(self) -> None:
+        password = self.body()["password"]
+        ends_at = await close_account(self.web.services, self.caller, password, self.network, self.language)
+        self.web.cookies.clear(self)
+        self.reply({"message": "The account is closed. Look at your mail.", "deleted_at": ends_at.isoformat()})
+
+
+@verified
+class Sessions(Endpoint):
+    """Where the caller is signed in."""
+
+    @described("Where the caller is signed in", "The 100 latest used, the latest first.", gives={200: "sessions"})
+    async def get(self) -> None:
+        found = await list_sessions(self.web.services, self.caller)
+        self.reply({"sessions": [session.public(self.caller.session_id) for session in found]})
+
+    head = get
+
+
+@verified
+class OneSession(Endpoint):
+    @described(
+        "End a session",
+        "One of the caller's own; with the one that asks, its cookies go.",
+        gives={204: ""},
+        refuses=(NotFound,),
+        sets_cookies=True,
+    )
+    async def delete(self, session_id: str) -> None:
+        await end_session(self.web.services, self.caller, session_id, self.network)
+        if session_id == self.caller.session_id:
+            self.web.cookies.clear(self)
+        self.set_status(204)
+
+
+@verified
+class RevokeOthers(Endpoint):
+    @described("End all sessions but this one", takes="revoke-others", gives={200: "ended"})
+    async def post(self) -> None:
+        self.body()
+        self.reply({"ended": await end_others(self.web.services, self.caller, self.network)})

@@ -4,6 +4,7 @@ from hydracore.errors import InvalidCode, TokenRefused, TooManyRequests
 from hydracore.flows.verification import ask_for_mail, verify_email
 from hydracore.web.access import public
 from hydracore.web.base import Endpoint, bearer_token
+from hydracore.web.client import device_of
 from hydracore.web.described import described
 
 
@@ -22,8 +23,16 @@ class VerifyEmail(Endpoint):
     async def post(self) -> None:
         body = self.body()
         held = bearer_token(self.request) or self.web.cookies.access_token(self.request.cookies)
-        services, language = self.web.services, self.language
-        self.sign_in(await verify_email(services, body["email"], body["code"], held, self.network, language=language))
+        grant = await verify_email(
+            self.web.services,
+            body["email"],
+            body["code"],
+            held,
+            self.network,
+            language=self.language,
+            device=device_of(self.request),
+        )
+        self.sign_in(grant)
 
 
 @public

@@ -30,11 +30,11 @@ def text(least: int, most: int) -> dict[str, Any]:
 
 
 # Of each call: its method, what its body may have, what it must have, and what a success answers.
-CONTRACT: dict[str, tuple[str, Mapping[str, Any], set[str], str, set[str]]] = {
+CONTRACT: dict[str, tuple[str, Mapping[str, Any] | None, set[str], str, set[str]]] = {
     "forgot-password": ("post", {"email": EMAIL}, {"email"}, "200", {"message"}),
     "login": ("post", {"email": EMAIL, "password": text(1, 128)}, {"email", "password"}, "200", TOKENS),
     "logout": ("post", {"refresh_token": REFRESH_TOKEN}, set(), "204", set()),
-    "me": ("get", {}, set(), "200", {"id", "email", "email_verified", "created_at", "profile"}),
+    "me": ("get", None, set(), "200", {"id", "email", "email_verified", "created_at", "profile"}),
     "refresh": ("post", {"refresh_token": REFRESH_TOKEN}, set(), "200", TOKENS),
     "register": ("post", {"email": EMAIL, "password": text(8, 128)}, {"email", "password"}, "201", TOKENS),
     "resend-verification": ("post", {"email": EMAIL}, {"email"}, "200", {"message"}),
@@ -45,8 +45,37 @@ CONTRACT: dict[str, tuple[str, Mapping[str, Any], set[str], str, set[str]]] = {
         "200",
         {"message"},
     ),
-    "token": ("post", {}, set(), "200", TOKENS),
+    "token": ("post", None, set(), "200", TOKENS),
     "verify-email": ("post", {"email": EMAIL, "code": text(6, 6)}, {"email", "code"}, "200", TOKENS),
+}
+
+# The same of what owners do to their accounts, which came later; None is no body.
+SELF_SERVICE: dict[str, tuple[str, Mapping[str, Any] | None, set[str], str, set[str]]] = {
+    "change-email": (
+        "post",
+        {"password": text(1, 128), "email": EMAIL},
+        {"password", "email"},
+        "200",
+        {"message"},
+    ),
+    "change-password": (
+        "post",
+        {"current_password": text(1, 128), "new_password": text(8, 128)},
+        {"current_password", "new_password"},
+        "200",
+        TOKENS,
+    ),
+    "confirm-email": ("post", {"code": text(6, 6)}, {"code"}, "200", TOKENS),
+    "me": ("delete", {"password": text(1, 128)}, {"password"}, "200", {"message", "deleted_at"}),
+    "me/export": (
+        *("get", None, set(), "200"),
+        {"exported_at", "account", "profile", "former_addresses", "sessions", "networks", "mails", "codes"},
+    ),
+    "sessions": ("get", None, set(), "200", {"sessions"}),
+    "sessions/revoke-others": ("post", {}, set(), "200", {"ended"}),
+    "sessions/{session_id}": ("delete", None, set(), "204", set()),
+    "undo-deletion": ("post", {"token": text(1, 256)}, {"token"}, "200", {"message"}),
+    "undo-email-change": ("post", {"token": text(1, 256)}, {"token"}, "200", {"message"}),
 }
 
 
@@ -78,15 +107,18 @@ def test_it_is_openapi(prefix: str | None, enabled: list[str]) -> None:
     assert json.loads(json.dumps(document)) == document
 
 
-@pytest.mark.parametrize("call", CONTRACT)
-def test_the_contract(call: str) -> None:
-    """Each of the ten calls has the method, the members and their rules, and the answer that clients were promised."""
+CALLS = [(call, *told) for calls in (CONTRACT, SELF_SERVICE) for call, told in calls.items()]
+
+
+@pytest.mark.parametrize(("call", "method", "members", "needed", "status", "answer"), CALLS)
+def test_the_contract(
+    call: str, method: str, members: Mapping[str, Any] | None, needed: set[str], status: str, answer: set[str]
+) -> None:
+    """Each of the ten calls, and each of an owner's, has the method, the members and their rules, and the answer that
+    clients were promised."""
     document = hydra().openapi()
-    method, members, needed, status, answer = CONTRACT[call]
-    item = document["paths"][f"/auth/{call}"]
-    assert set(item) == {method}
-    operation = item[method]
-    if members:
+    operation = document["paths"][f"/auth/{call}"][method]
+    if members is not None:
         assert operation["requestBody"]["required"] is True
         body = schema_at(document, operation["requestBody"]["content"])
         assert {name: without(rule, "pattern") for name, rule in body["properties"].items()} == members
@@ -102,14 +134,18 @@ def test_the_contract(call: str) -> None:
 
 
 def test_the_ten() -> None:
-    """The description of a server without plugins has the ten calls, health, and the published keys."""
+    """The description of a server without plugins has the ten calls, the owners', health, and the published keys."""
     document = hydra().openapi()
-    service = {"/health/live", "/health/ready", "/.well-known/jwks.json"}
-    assert set(document["paths"]) == {f"/auth/{call}" for call in CONTRACT} | service
-    assert set(hydra().openapi("/id")["paths"]) == {f"/id/{call}" for call in CONTRACT}
-    ids = [each["operationId"] for item in document["paths"].values() for each in item.values()]
+    service = {(path, "get") for path in ("/health/live", "/health/ready", "/.well-known/jwks.json")}
+    assert len(CONTRACT) == 10
+    for prefix, told in (("/auth", document), ("/id", hydra().openapi("/id"))):
+        listed = [(path, method) for path, item in told["paths"].items() for method in item if method != "parameters"]
+        ours = {(f"{prefix}/{call}", method) for call, method, *_ in CALLS}
+        assert set(listed) == ours | (service if prefix == "/auth" else set())
+    items = document["paths"].values()
+    ids = [each["operationId"] for item in items for method, each in item.items() if method != "parameters"]
     assert len(set(ids)) == len(ids)
-    assert {"login", "verify_email", "get_me"} <= set(ids)
+    assert {"login", "verify_email", "get_me", "delete_me", "sessions_revoke_others"} <= set(ids)
 
 
 def test_refusals() -> None:
@@ -158,7 +194,7 @@ def test_examples(enabled: list[str]) -> None:
     document = hydra(plugins={"enabled": enabled, "invites": {"required": False}}).openapi()
     held = Described(document)
     for path, item in document["paths"].items():
-        for operation in item.values():
+        for operation in (told for method, told in item.items() if method != "parameters"):
             contents = [response.get("content") for response in operation["responses"].values()]
             for content in [operation.get("requestBody", {}).get("content"), *contents]:
                 if content:

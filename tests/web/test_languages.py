@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from support import PASSWORD, OpenSite, Site, tokens
 
 from hydracore.plugin import Authenticator, Context, Identity, hookimpl
@@ -118,6 +119,47 @@ async def test_accounts_of_before(site: Site) -> None:
     assert (await last(site, 2))[0] == "fr"
     await reset(site, "es", 2)
     assert (await last(site, 3))[0] == "es"
+
+
+async def test_what_owners_do(site: Site, expected_logs: list[str]) -> None:
+    """An owner who changes or closes the account is written to in the account's language at either address, whatever
+    the client asks for, and still is when the address is back; who has the address that they wanted reads their own."""
+    await site.verified("eve@example.com")
+    first = await registered(site, "de")
+    await verified(site, "de", Authorization=f"Bearer {first['access_token']}")
+    grant = tokens(await site.post("login", {"email": EMAIL, "password": PASSWORD}))
+    held = {"Authorization": f"Bearer {grant['access_token']}", "Accept_Language": "zh"}
+    wanted = {"password": PASSWORD, "email": "eve@example.com"}
+    assert (await site.post("change-email", wanted, **held)).code == 200
+    # What Eve reads is not known, so it is what the client asks for.
+    assert (await last(site, 2, "eve@example.com"))[0] == "zh"
+    assert (await site.post("change-email", {**wanted, "email": "ada@example.org"}, **held)).code == 200
+    language, text = await last(site, 1, "ada@example.org")
+    code = re.search(r"^([0-9]{6})\s*$", text, re.MULTILINE)
+    assert code
+    assert language == "de"
+    tokens(await site.post("confirm-email", {"code": code[1]}, **held))
+    language, text = await last(site, 2)
+    token = re.search(r"#token=([\w-]{43})\s", text)
+    assert token
+    assert language == "de"
+    expected_logs.append("EmailChangeUndone")
+    assert (await site.post("undo-email-change", {"token": token[1]}, Accept_Language="zh")).code == 200
+    assert (await last(site, 3))[0] == "de"
+    await reset(site, "zh", 3)
+    assert (await last(site, 4))[0] == "de"
+
+
+@pytest.mark.parametrize("grace", [0, 3600])
+async def test_a_closed_account(open_site: OpenSite, grace: int) -> None:
+    """The owner of an account that is closed reads it in their own language, even where the account is gone by then."""
+    site = await open_site(account={"deletion_grace": grace})
+    first = await registered(site, "de")
+    await verified(site, "de", Authorization=f"Bearer {first['access_token']}")
+    grant = tokens(await site.post("login", {"email": EMAIL, "password": PASSWORD}))
+    held = {"Authorization": f"Bearer {grant['access_token']}", "Accept_Language": "zh"}
+    assert (await site.ask("DELETE", "/auth/me", body={"password": PASSWORD}, **held)).code == 200
+    assert (await last(site, 2))[0] == "de"
 
 
 class Directory:
