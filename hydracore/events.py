@@ -58,8 +58,41 @@ class LoggedOut(SessionEvent):
     """The owner ended a session."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OtherSessionsRevoked(SessionEvent):
+    """The owner ended all sessions but ``session_id``: ``ended`` of them."""
+
+    ended: int
+
+
 class LoginRefused(UserEvent):
     """Someone who has proven who they are was refused by a plugin."""
+
+
+class PasswordChanged(UserEvent):
+    """The owner set another password, and gave the one of before; all other sessions have ended."""
+
+
+class EmailChangeRequested(UserEvent):
+    """The owner asked for another address; a code is mailed there, if it can be had."""
+
+
+class EmailChanged(UserEvent):
+    """The owner proved another address, which the account has now; all other sessions have ended."""
+
+
+class EmailChangeUndone(UserEvent):
+    """Someone with the token that was mailed to the address of before brought it back: whoever changed it was not the
+    owner, perhaps. All sessions have ended, and the password is void."""
+
+
+class DeletionRequested(UserEvent):
+    """The owner closed the account: nobody signs in, all sessions have ended, and it is deleted when its grace is
+    over."""
+
+
+class DeletionUndone(UserEvent):
+    """Someone with the token that was mailed opened the account again that its owner had closed."""
 
 
 class PasswordReset(UserEvent):
@@ -75,7 +108,7 @@ class UserEnabled(UserEvent):
 
 
 class UserDeleted(UserEvent):
-    """An operator deleted an account and what belonged to it."""
+    """An account and what belonged to it were deleted: by an operator, or as its owner asked, the grace being over."""
 
 
 class SessionsRevoked(UserEvent):

@@ -25,14 +25,14 @@ Factory = Callable[[Context], object]
 Record = TypeVar("Record")
 
 OUR_COMMANDS = frozenset(
-    {"bench", "check-config", "explain", "keys", "mail", "plugins", "selftest", "serve", "sessions", "users"}
+    {"bench", "check-config", "explain", "keys", "mail", "openapi", "plugins", "selftest", "serve", "sessions", "users"}
 )
 # Under the prefix; those that are not there yet are kept for what is to come.
 OUR_WORDS = frozenset(
     (
         *("register", "login", "token", "refresh", "logout", "me", "sessions", "account", "admin", "export"),
         *("verify-email", "resend-verification", "forgot-password", "reset-password", "change-email"),
-        *("change-password", "openapi.json"),
+        *("change-password", "confirm-email", "undo-email-change", "undo-deletion", "openapi.json", "docs"),
     )
 )
 _CLAIMS_BYTES = 2048

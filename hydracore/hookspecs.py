@@ -59,7 +59,8 @@ def hydracore_register_mail_transports() -> Sequence[MailTransport]:  # type: ig
 def hydracore_register_password_policies() -> Sequence[PasswordPolicy]:  # type: ignore[empty-body]
     """Judges of new passwords; all of them are asked, in the plugins' order. Since 1.0.
 
-    They are asked at register, at a reset, and when an operator creates an account. Every objection is told at once.
+    They are asked at register, at a reset or a change of the password, and when an operator creates an account. Every
+    objection is told at once.
 
     Example::
 
@@ -282,7 +283,8 @@ async def hydracore_before_login(account: Account, network: str, authenticator: 
 
     It is asked once the credentials are right, so that a refusal tells nothing to anyone else: at login and token
     (``authenticator`` is "password", or the one that vouched) and at verify-email ("code"; the code stays good). It is
-    not asked at register, which signs in too, nor at refresh: what is to keep someone out altogether also refuses in
+    not asked at register, which signs in too, nor at refresh, nor where a change of the password or the address begins
+    the caller's session anew: what is to keep someone out altogether also refuses in
     ``hydracore_before_register`` and ``hydracore_before_issue_token``.
 
     Example::
@@ -322,7 +324,8 @@ async def hydracore_before_issue_token(account: Account, session_id: str, networ
 
 @hookspec
 async def hydracore_before_reset_password(account: Account, network: str) -> None:
-    """Someone with a mailed token is about to set a new password. Raise ``ResetRefused`` to refuse. Since 1.0.
+    """Someone with a mailed token, or with the current password, is about to set a new one. Raise ``ResetRefused`` to
+    refuse. Since 1.0.
 
     The token stays good. Policies judge the password itself.
 
@@ -336,6 +339,28 @@ async def hydracore_before_reset_password(account: Account, network: str) -> Non
             async def hydracore_before_reset_password(self, account):
                 if account.email.startswith("shared-"):
                     raise ResetRefused("Ask the help desk for the password of this account.")
+    """
+
+
+@hookspec
+async def hydracore_before_change_email(account: Account, email: str, network: str) -> None:
+    """Someone who has given the password is about to be mailed a code that gives the account another address. Raise
+    ``ChangeRefused`` to refuse. Since 1.0.
+
+    ``email`` is the address as it would be stored. What refuses addresses in ``hydracore_before_register`` refuses them
+    here too, or people change to them later. It is asked for known and unknown addresses alike and must not tell them
+    apart.
+
+    Example::
+
+        class Example:
+            def __init__(self, context):
+                pass
+
+            @hookimpl
+            async def hydracore_before_change_email(self, account, email):
+                if account.email.endswith("@example.com") and not email.lower().endswith("@example.com"):
+                    raise ChangeRefused("People of example.com stay there.")
     """
 
 

@@ -18,6 +18,7 @@ from hydracore.config import Limits
 from hydracore.errors import TooManyRequests, Unavailable
 from hydracore.events import Event, Limited
 from hydracore.logs import logger
+from hydracore.meters import UNMEASURED, Meters
 from hydracore.records import Count, LimitBackend
 from hydracore.secret import ServerSecret
 
@@ -133,8 +134,11 @@ class CountingLimiter:
         *,
         now: Now,
         plugin: str,
+        meters: Meters = UNMEASURED,
     ) -> None:
         self._rules = parse_rules(rules)
+        self._meters = meters
+        self._decided = {name: self._meters.rule(name) for name in self._rules}
         self._backend = backend
         self._fallback = fallback
         self._secret = secret
@@ -179,8 +183,8 @@ class CountingLimiter:
     async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
         # Many right passwords at once wait a moment for one another instead of being counted as wrong ones.
         rule = self._rules.get(hit.rule)
-        one = nullcontext() if rule is None else self._queue(self._key(hit), rule.most)
-        async with one, self._queue(f"network:{network}", _SIDE_BY_SIDE):
+        one = nullcontext() if rule is None else self._queue(hit.rule, self._key(hit), rule.most)
+        async with one, self._queue(hit.rule, f"network:{network}", _SIDE_BY_SIDE):
             yield
 
     # -- spending ------------------------------------------------------------------------------------
@@ -190,11 +194,13 @@ class CountingLimiter:
             if rule := self._rules.get(hit.rule):
                 one, count = await self._admitted(hit, rule, patience)
                 if one is None:
+                    self._decided[hit.rule]("refused")
                     # What was refused must not use up the other limits of the same person.
                     # Taken out before: whatever ends this, none is given back twice.
                     back, spent[:] = list(spent), []
                     await self._give_back(*back)
                     raise self._refusal(network, hit, rule, count)
+                self._decided[hit.rule]("allowed")
                 spent.append(one)
 
     async def _admitted(self, hit: Spend, rule: Rule, patience: float) -> tuple[_Spent | None, Count]:
@@ -259,6 +265,7 @@ class CountingLimiter:
         backend = self._backend
         count = await self._ask(backend, key, rule, 1) if self._answers(running) else None
         if count is None:
+            self._meters.fell_back()
             backend = self._fallback
             count = await backend.hit(key, rule.window, 1)
         left = count.resets_in - min(_MARGIN, rule.window / 10)
@@ -313,9 +320,10 @@ class CountingLimiter:
         return f"{hit.rule}:{self._secret.mac('limits', hit.rule, *hit.who)[:32]}"
 
     @asynccontextmanager
-    async def _queue(self, key: str, slots: int) -> AsyncIterator[None]:
+    async def _queue(self, rule: str, key: str, slots: int) -> AsyncIterator[None]:
         gate = self._gates.setdefault(key, _Gate(slots))
         if gate.users >= slots + _MOST_WAITING:
+            self._meters.rule(rule)("crowded")
             what = key.partition(":")[0]
             raise TooManyRequests(1).because(f"too many wait for their turn, by {what}", waiting=gate.users)
         gate.users += 1

@@ -5,8 +5,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NoReturn
 
-CodeKind = Literal["verification", "reset"]
-MailKind = Literal["verify_email", "reset_password", "password_changed", "registration"]
+CodeKind = Literal["verification", "reset", "email_change"]
+MailKind = Literal[
+    "verify_email",
+    "reset_password",
+    "password_changed",
+    "registration",
+    "change_email",
+    "email_changed",
+    "account_closed",
+]
 KeyState = Literal["next", "active", "retired"]
 
 
@@ -73,12 +81,38 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Former:
+    """An address that an account had, and that is kept for it until ``expires_at``: until then the token that was
+    mailed there, of which this has the digest, brings it back. The token is made of ``nonce``."""
+
+    email: str
+    key: str
+    nonce: str
+    digest: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Closing:
+    """An account that its owner has closed: deleted for good at ``ends_at``, and until then opened again by the token
+    that was mailed, of which this has the digest. The token is made of ``nonce``."""
+
+    nonce: str
+    digest: str = field(repr=False)
+    ends_at: datetime
+
+
+@dataclass(frozen=True)
 class User:
     """An account. ``epoch`` counts the moments that end all sessions and codes of before:
     whatever carries an older epoch is void, whether or not it was deleted already. ``profile`` is what plugins'
     members of register left. ``authority`` is the authenticator that the account belongs to, "" for one that
     has a password of its own; the other kind has none, and is mailed no reset. ``networks`` are digests of the
-    last ones that it was signed in from, the latest last."""
+    last ones that it was signed in from, the latest last. ``language`` is what whoever registered it, or proved its
+    address first, would like to read, as :class:`MailIntent` has it; "" where that is not known. ``addresses`` has the
+    key of each address that nobody else may have: the account's own, and the :class:`Former` ones, the oldest first.
+    ``closing`` is that of an account which its owner has closed; it is ``disabled`` too, which versions of before this
+    one know."""
 
     id: str
     email: str
@@ -91,6 +125,23 @@ class User:
     profile: Mapping[str, Any] = field(default_factory=dict)
     authority: str = ""
     networks: Sequence[str] = field(default_factory=list)
+    language: str = ""
+    addresses: Sequence[Mapping[str, Any]] = field(default_factory=list, repr=False, compare=False)
+    closing: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def reads(self, asked: str) -> str:
+        """What to write to its owner in, where a client asked for ``asked``. The client may be anyone's, so what the
+        owner is known to read comes first, once the address is proven: before, a stranger may have registered it."""
+        return (self.language if self.email_verified else "") or asked or self.language
+
+    @property
+    def closed(self) -> Closing | None:
+        return Closing(**self.closing) if self.closing else None
+
+    def formers(self, now: datetime) -> list[Former]:
+        """The addresses of before that are still kept."""
+        kept = [entry for entry in self.addresses if "expires_at" in entry]
+        return [former for entry in kept if (former := Former(**entry)).expires_at > now]
 
     @property
     def account(self) -> Account:
@@ -99,7 +150,8 @@ class User:
 
 @dataclass(frozen=True)
 class Session:
-    """One sign-in: the refresh token family. ``generation`` is that of the one live refresh token."""
+    """One sign-in: the refresh token family. ``generation`` is that of the one live refresh token. ``device`` and
+    ``network`` say in a few words what it was last used with and from, "" where nobody knows."""
 
     id: str
     user_id: str
@@ -109,11 +161,25 @@ class Session:
     rotated_at: datetime
     ends_at: datetime
     expires_at: datetime
+    device: str = ""
+    network: str = ""
+
+    def public(self, current_id: str) -> dict[str, Any]:
+        """``current_id`` is the session that asks."""
+        return {
+            "id": self.id,
+            "device": self.device,
+            "network": self.network,
+            "created_at": self.created_at.isoformat(),
+            "last_used_at": self.rotated_at.isoformat(),
+            "current": self.id == current_id,
+        }
 
 
 @dataclass(frozen=True)
 class Code:
-    """A mailed secret, as the store knows it: a keyed digest with an end."""
+    """A mailed secret, as the store knows it: a keyed digest with an end. ``email`` is the address that it proves,
+    where that is not the account's."""
 
     id: str
     kind: CodeKind
@@ -122,6 +188,7 @@ class Code:
     digest: str = field(repr=False)
     expires_at: datetime
     tries: int = 0
+    email: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +198,8 @@ class MailIntent:
     ``after_epoch`` is the account's epoch before the write that the message tells of. ``language`` is what the
     client that asked would like to read (the tags of its Accept-Language, the best first). ``kind`` is a
     :data:`MailKind`, or ``<plugin>.<template>`` for a plugin's own, which is sealed from the start. ``held`` says that
-    the write that it belongs to may not be done yet."""
+    the write that it belongs to may not be done yet. ``user_id`` is the account's, where the mail goes to another
+    address than the account has: to ``email``, or to the one of ``nonce``."""
 
     id: str
     kind: str
@@ -147,6 +215,19 @@ class MailIntent:
     after_epoch: int = -1
     language: str = ""
     held: bool = False
+    user_id: str = ""
+    email: str = ""
+    nonce: str = ""
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What the outbox holds: messages that are ``waiting`` to be sent, ``dead`` ones, and how many seconds ago
+    the one was due that is due longest, 0 where none is."""
+
+    waiting: int
+    dead: int
+    late: float
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from time import perf_counter
+from typing import Generic, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from hydracore.errors import HashingOverloaded
+from hydracore.meters import UNMEASURED, Meters
 from hydracore.threads import be_nice
 
 T = TypeVar("T")
@@ -65,14 +67,20 @@ class HashingPool:
     threads use the cores and the lower priority lets the event loop win when both want one.
     """
 
-    def __init__(self, threads: int, queue: int, patience: float = 5) -> None:
+    def __init__(self, threads: int, queue: int, patience: float = 5, meters: Meters = UNMEASURED) -> None:
         self._bound = threads + queue
         self._patience = patience
+        self._meters = meters
         self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=be_nice)
         self.pending = 0
         """How many run, wait, or have a place kept."""
         self.refused = 0
         """How many there was no room for, or that waited too long."""
+
+    @property
+    def capacity(self) -> int:
+        """How many may be :attr:`pending`."""
+        return self._bound
 
     @contextmanager
     def room(self) -> Iterator[Room]:
@@ -91,9 +99,10 @@ class HashingPool:
         if room is None or not room.take():
             self._enter()
         loop = asyncio.get_running_loop()
-        job = self._executor.submit(work)
+        timed = _Timed(work)
+        job = self._executor.submit(timed)
         # Counted until the thread is done, not until the caller stops waiting.
-        job.add_done_callback(lambda job: _tell(loop, self._leave))
+        job.add_done_callback(lambda job: _tell(loop, lambda: self._end(timed)))
         try:
             async with asyncio.timeout(self._patience):
                 return await asyncio.shield(asyncio.wrap_future(job))
@@ -116,8 +125,30 @@ class HashingPool:
     def _leave(self) -> None:
         self.pending -= 1
 
+    def _end(self, timed: "_Timed[T]") -> None:
+        self._leave()
+        if timed.ended:
+            self._meters.hashed(timed.began - timed.asked, timed.ended - timed.began)
+
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _Timed(Generic[T]):
+    """Work, and when it was asked for, began, and ended; 0 where it did not. Told in the event loop, not in a thread
+    that gives way to all others while it holds what they wait for."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self.asked = perf_counter()
+        self.began = self.ended = 0.0
+
+    def __call__(self) -> T:
+        self.began = perf_counter()
+        try:
+            return self._work()
+        finally:
+            self.ended = perf_counter()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
@@ -141,6 +172,11 @@ class Passwords:
     def pending(self) -> int:
         """How many hashes run, wait, or have a place kept."""
         return self._pool.pending
+
+    @property
+    def capacity(self) -> int:
+        """How many may be :attr:`pending`."""
+        return self._pool.capacity
 
     @property
     def refused(self) -> int:

@@ -7,6 +7,7 @@ are marked :data:`hookimpl` and named after a hook in ``hydracore.hookspecs`` ar
 
 from hydracore import events
 from hydracore.errors import (
+    ChangeRefused,
     Forbidden,
     HashingOverloaded,
     HydraError,
@@ -47,11 +48,13 @@ from hydracore.records import (
 )
 from hydracore.web.access import public, unverified, verified
 from hydracore.web.base import Endpoint
+from hydracore.web.described import described
 
 __all__ = [
     "API_VERSION",
     "Account",
     "Authenticator",
+    "ChangeRefused",
     "Collection",
     "Command",
     "Context",
@@ -85,6 +88,7 @@ __all__ = [
     "TokenRefused",
     "TooManyRequests",
     "Unavailable",
+    "described",
     "events",
     "hookimpl",
     "logger",

@@ -43,7 +43,9 @@ class RecentSessions:
             return
         until = min(since + self._ttl, session.expires_at, session.ends_at)
         # No more than is needed to say who somebody is.
-        self._seen[session.id] = _Seen(session, replace(user, password_hash="", networks=()), since, until)
+        self._seen[session.id] = _Seen(
+            session, replace(user, password_hash="", networks=(), addresses=()), since, until
+        )
         self._seen.move_to_end(session.id)
         while len(self._seen) > _MOST or next(iter(self._seen.values())).until <= since:
             self._seen.popitem(last=False)

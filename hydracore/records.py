@@ -125,11 +125,12 @@ class Authenticator:
 @dataclass(frozen=True)
 class Index:
     """An index of a plugin's collection. ``keys`` are names with 1 (ascending) or -1. ``expire_after`` is in seconds,
-    0 or more, after the (single) key's time."""
+    0 or more, after the (single) key's time. One that is ``sparse`` passes over documents without the keys."""
 
     keys: Sequence[tuple[str, int]]
     unique: bool = False
     expire_after: int | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,7 @@ class Context:
     ) -> None:
         """Put a mail into the durable outbox: ``templates/mail/<plugin>.<template>/``, filled with ``values``,
         ``email`` and ``product``. It is on disk, sealed, when this returns, and tried again for ``life``.
-        ``language`` is what ``Endpoint.language`` says. Raises ``ValueError`` for an address that is none,
+        ``language`` is what ``Endpoint.language`` says; what the owner of an account is known to read comes before it.
+        Raises ``ValueError`` for an address that is none,
         ``LookupError`` for a template that is not there, and ``StoreUnavailable``."""
         await self._surroundings.send_mail(f"{self.name}.{template}", to, values, life=life, language=language)

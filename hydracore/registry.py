@@ -34,6 +34,7 @@ from hydracore.fitting import (
 from hydracore.listening import Listening, Pump
 from hydracore.loading import Loaded, told_while_slow
 from hydracore.logs import logger
+from hydracore.meters import UNMEASURED, Meters
 from hydracore.models import Account, read_only
 from hydracore.records import (
     Authenticator,
@@ -78,7 +79,9 @@ class Registry:
         surroundings: Surroundings,
         extra: Mapping[str, Factory] | None = None,
         specs: ModuleType = hookspecs,
+        meters: Meters = UNMEASURED,
     ) -> None:
+        self._meters = meters
         self._owners: dict[tuple[type, str], str] = {}
         self.calls = Calls(config.plugins.timeout, (DriverError,))
         self._threads: dict[str, Threads] = {}
@@ -172,6 +175,9 @@ class Registry:
     async def before_reset_password(self, account: Account, network: str) -> None:
         await self._ask("hydracore_before_reset_password", account=account, network=network)
 
+    async def before_change_email(self, account: Account, email: str, network: str) -> None:
+        await self._ask("hydracore_before_change_email", account=account, email=email, network=network)
+
     @property
     def adds_claims(self) -> bool:
         """Whether anyone wants to be asked before a token is issued."""
@@ -254,6 +260,7 @@ class Registry:
 
     def announce(self, event: Event) -> None:
         """Tell every listener, beside the caller; returns at once."""
+        self._meters.happened(event)
         self._listening.announce(event, self.loaded.implementing("hydracore_on_event"))
 
     async def settle(self) -> None:

@@ -16,18 +16,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 from urllib.parse import unquote
 
 from tornado.netutil import bind_sockets
+from tornado.web import Application
 
 from hydracore.chance import token
 from hydracore.config import Config
+from hydracore.config import Server as ServerSettings
 from hydracore.connections import Connections
 from hydracore.core import HydraCore, server_secret
 from hydracore.errors import StartupError
 from hydracore.logs import configure, logger
+from hydracore.meters import NothingShared, Registry, Sharing
 from hydracore.store.embedded import Mongod, end_with_parent
 from hydracore.threads import LoopExecutor
 from hydracore.watchdog import Watchdog
@@ -42,6 +45,7 @@ _HASTEN = (signal.SIGTERM, signal.SIGINT)  # A closing terminal hangs up more th
 _SIGNALS = {*_STOP, signal.SIGCHLD}
 _GRACE = 5
 _BACKLOG = 1024
+_MOST_MANAGING = 64
 _LONGEST_PAUSE = 10.0
 _YOUNG = 10.0
 
@@ -54,31 +58,54 @@ def serve(config: Config) -> int:
     configure(config.log.level, config.log.format)
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
     _loop_factory(config.server.loop)
-    sockets = _listen(config)
+    sharing = sharing_of(config)
+    sockets = _listen("server", config.server.host, config.server.port)
+    managed = _listen("management", config.management.host, config.management.port) if config.management.port else []
     # Port 0 took a free one; our own pages' origin names it.
     config = replace(config, server=replace(config.server, port=sockets[0].getsockname()[1]))
     _open_more_files()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ignored, as some starters leave it, children vanish unseen.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     mongod = Mongod(config.data_dir, cache_mb=config.store.cache_mb) if config.embedded else None
+    sharing.open()
     try:
         if mongod is not None:
             server_secret(config, token)  # Before there is a database that it belongs to.
             mongod.start()
             mongod.wait_ready()
-        _announce(config, sockets)
-        return _Supervisor(config, sockets, mongod).run()
+        _announce(config, sockets, managed)
+        return _Supervisor(_Given(config, sockets, managed, mongod, sharing)).run()
     finally:
         if mongod is not None:
             mongod.stop()
+        sharing.close()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the parent has made, and each worker works with."""
+
+    config: Config
+    sockets: list[socket.socket]
+    managed: list[socket.socket]
+    """Those of the management listener; none where there is none."""
+    mongod: Mongod | None
+    sharing: Sharing
+
+
+@dataclass(frozen=True)
+class _Worker:
+    place: int
+    """From 0 up; whoever replaces it has the same."""
+    began: float
 
 
 class _Supervisor:
-    def __init__(self, config: Config, sockets: list[socket.socket], mongod: Mongod | None) -> None:
-        self._config = config
-        self._sockets = sockets
-        self._mongod = mongod
-        self._workers: dict[int, float] = {}
+    def __init__(self, given: _Given) -> None:
+        self._given = given
+        self._config = given.config
+        self._mongod = given.mongod
+        self._workers: dict[int, _Worker] = {}
         self._first: frozenset[int] = frozenset()
         self._mongod_due = 0.0
         self._pauses: dict[str, float] = {}
@@ -104,7 +131,9 @@ class _Supervisor:
         due = [moment for moment in self._due if moment <= now]
         self._due = [moment for moment in self._due if moment > now]
         for _ in due:
-            self._workers[_fork(self._config, self._sockets, self._mongod)] = now
+            taken = {worker.place for worker in self._workers.values()}
+            place = next(place for place in range(self._config.server.workers) if place not in taken)
+            self._workers[_fork(self._given, place)] = _Worker(place, now)
         self._first = self._first or frozenset(self._workers)
 
     def _reap(self) -> None:
@@ -113,7 +142,9 @@ class _Supervisor:
             if not ended:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            age = time.monotonic() - self._workers.pop(pid)
+            worker = self._workers.pop(pid)
+            self._given.sharing.forget(worker.place)
+            age = time.monotonic() - worker.began
             if code == STARTUP_FAILED and pid in self._first:
                 self._failed = code
                 return  # What a later one cannot start for may pass, and the others serve.
@@ -145,7 +176,7 @@ class _Supervisor:
         return before if age < _YOUNG else 0.0
 
     def _stop(self) -> None:
-        for listener in self._sockets:
+        for listener in (*self._given.sockets, *self._given.managed):
             listener.close()
         self._tell_all(signal.SIGTERM)
         deadline = time.monotonic() + self._config.server.drain_timeout + _GRACE
@@ -173,7 +204,7 @@ class _Supervisor:
 # -- a worker --------------------------------------------------------------------------------------
 
 
-def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -> int:
+def _fork(given: _Given, place: int) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -182,13 +213,13 @@ def _fork(config: Config, sockets: list[socket.socket], mongod: Mongod | None) -
     try:
         # At once, not in order: whoever starts the server anew needs its port and its data folder.
         end_with_parent(parent, signal.SIGKILL)
-        if mongod is not None:
-            mongod.leave()
+        if given.mongod is not None:
+            given.mongod.leave()
         stopping = _Stopping()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         # Not asyncio.run, whose end waits for whatever plugins have left behind, for ever; the process ends anyway.
-        loop = (_loop_factory(config.server.loop) or asyncio.new_event_loop)()
-        loop.run_until_complete(_work(config, sockets, mongod.uri if mongod else None, stopping))
+        loop = (_loop_factory(given.config.server.loop) or asyncio.new_event_loop)()
+        loop.run_until_complete(_work(given, given.sharing.begin(place), stopping))
         code = 0
     except StartupError as error:
         print(f"hydracore: {error}", file=sys.stderr)
@@ -243,22 +274,19 @@ class _Stopping:
             signal.signal(number, signal.SIG_IGN)
 
 
-async def _work(config: Config, sockets: list[socket.socket], uri: str | None, stopping: _Stopping) -> None:
+async def _work(given: _Given, metrics: Registry | None, stopping: _Stopping) -> None:
+    config, uri = given.config, given.mongod.uri if given.mongod else None
     stop, executor, loop = asyncio.Event(), LoopExecutor(), asyncio.get_running_loop()
     loop.set_default_executor(executor)
     stopping.listen(stop)
     try:
-        async with HydraCore(config, uri=uri) as hydra:
-            server = Connections(
-                hydra.application(),
-                settings=config.server,
-                in_flight=lambda: hydra.in_flight,
-                receiving=lambda: hydra.receiving,
-            )
-            server.add_sockets(sockets)
+        async with HydraCore(config, uri=uri, metrics=metrics) as hydra:
+            servers = [_listening(hydra, hydra.application(), config.server, given.sockets)]
+            if given.managed:
+                servers.append(_listening(hydra, hydra.management(), _for_few(config.server), given.managed))
             watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()
-            closing = asyncio.create_task(server.close_late())
+            closing = [asyncio.create_task(server.close_late()) for server in servers]
             if problem := await hydra.not_ready():
                 log.warning("not ready yet", pid=os.getpid(), reason=problem)
             else:
@@ -266,28 +294,51 @@ async def _work(config: Config, sockets: list[socket.socket], uri: str | None, s
             await stop.wait()
             deadline = loop.time() + config.server.drain_timeout
             watchdog.stop()
-            await _drain(server, hydra, config.server.drain_timeout)
-            closing.cancel()
+            await _drain(servers, hydra, config.server.drain_timeout)
+            for task in closing:
+                task.cancel()
         await _leave(executor, deadline)
     finally:
         stopping.close()
 
 
-async def _drain(server: Connections, hydra: HydraCore, timeout: int) -> None:
+def _listening(
+    hydra: HydraCore, application: Application, settings: ServerSettings, sockets: Iterable[socket.socket]
+) -> Connections:
+    server = Connections(
+        application,
+        settings=settings,
+        in_flight=lambda: hydra.in_flight,
+        receiving=lambda: hydra.receiving,
+    )
+    server.add_sockets(sockets)
+    return server
+
+
+def _for_few(settings: ServerSettings) -> ServerSettings:
+    """The same bounds for the management listener, but for connections: those are for clients."""
+    return replace(settings, max_connections=_MOST_MANAGING)
+
+
+async def _drain(servers: Iterable[Connections], hydra: HydraCore, timeout: int) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    server.stop()
-    server.conn_params.no_keep_alive = True  # Answers say Connection: close.
-    closing = asyncio.create_task(server.close_idle())
+    for server in servers:
+        server.stop()
+        server.conn_params.no_keep_alive = True  # Answers say Connection: close.
+    closing = [asyncio.create_task(server.close_idle()) for server in servers]
     await hydra.drain(timeout)
-    server.close_idle_now()
+    for server in servers:
+        server.close_idle_now()
     # By a connection that was idle a moment ago another request may have come: it is answered, too.
     while hydra.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
         await asyncio.sleep(0.02)
     if hydra.in_flight:
         log.warning("requests cut off at shutdown", count=len(hydra.in_flight))
-    closing.cancel()
-    await server.close_all_connections()
+    for task in closing:
+        task.cancel()
+    for server in servers:
+        await server.close_all_connections()
 
 
 async def _leave(executor: LoopExecutor, deadline: float) -> None:
@@ -306,14 +357,28 @@ async def _leave(executor: LoopExecutor, deadline: float) -> None:
 # -- at the start ------------------------------------------------------------------------------------
 
 
-def _listen(config: Config) -> list[socket.socket]:
-    host, port = config.server.host, config.server.port
+def sharing_of(config: Config) -> Sharing:
+    """What the workers are to count together. Raises :class:`StartupError` where that cannot be."""
+    if not config.management.port:
+        return NothingShared()
+    # Optional dependency: imported only when metrics are on.
+    try:
+        from hydracore.sharing import SharedNumbers
+    except ImportError as error:
+        raise StartupError(
+            "management.port is set, and /metrics needs prometheus-client, which is not installed: "
+            'pip install "hydracore[metrics]".'
+        ) from error
+    return SharedNumbers(config.server.workers)
+
+
+def _listen(section: str, host: str, port: int) -> list[socket.socket]:
     try:
         return bind_sockets(port, host, backlog=_BACKLOG)
     except OSError as error:
         raise StartupError(
             f"Cannot listen on {host} port {port}: {error.strerror or error}. "
-            "Stop what listens there, or choose another server.host or server.port."
+            f"Stop what listens there, or choose another {section}.host or {section}.port."
         ) from error
 
 
@@ -324,17 +389,23 @@ def _open_more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _announce(config: Config, sockets: Iterable[socket.socket]) -> None:
-    addresses = [listener.getsockname()[:2] for listener in sockets]
+def _announce(config: Config, sockets: Iterable[socket.socket], managed: list[socket.socket]) -> None:
     log.info(
         "serving",
-        addresses=[f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in addresses],
+        addresses=_urls(sockets),
         pid=os.getpid(),
         workers=config.server.workers,
         loop="asyncio" if _loop_factory(config.server.loop) is None else "uvloop",
         database=database_of(config),
         mail=config.mail.transport,
     )
+    if managed:
+        log.info("managing", addresses=_urls(managed))
+
+
+def _urls(sockets: Iterable[socket.socket]) -> list[str]:
+    addresses = [listener.getsockname()[:2] for listener in sockets]
+    return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in addresses]
 
 
 def database_of(config: Config) -> str:

@@ -80,7 +80,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _flags(record: Any) -> Iterator[str]:
-    for field in ("delivers", "durable", "keep", "required", "unique"):
+    for field in ("delivers", "durable", "keep", "required", "sparse", "unique"):
         if not isinstance(flag := getattr(record, field, False), bool):
             yield f"its {field} is {flag!r}, and neither True nor False"
 

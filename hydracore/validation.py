@@ -41,6 +41,7 @@ class Schemas:
     an object."""
 
     def __init__(self, schemas: Mapping[str, Mapping[str, Any]]) -> None:
+        self.by_name = dict(schemas)
         self._validators = {name: compiled(schema) for name, schema in schemas.items()}
         self._members = {name: _members_of(name, schema) for name, schema in schemas.items()}
 
@@ -77,7 +78,13 @@ def own_schemas(members: Iterable[ProfileMember] = ()) -> Schemas:
         register["properties"][member.name] = member.schema
         if member.required:
             register["required"].append(member.name)
+            register.pop("examples", None)  # They are good ones no longer.
     return Schemas(schemas)
+
+
+def answer_schemas() -> dict[str, Any]:
+    """Those of what the auth API answers."""
+    return schemas_in(resources.files("hydracore.schemas") / "answers")
 
 
 def sent_members(body: Mapping[str, Any], members: Iterable[str]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The JSON Schemas (draft 2020-12) that requests and configuration are held against."""
+"""The JSON Schemas (draft 2020-12) that requests, answers and configuration are held against."""

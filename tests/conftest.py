@@ -22,9 +22,10 @@ from hydracore.store.embedded import EmbeddedError, Mongod
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every ``async def`` test runs on pytest-tornado's loop."""
+    """Every ``async def`` test runs on pytest-tornado's loop; one that needs longer says so by a mark of its own."""
     for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        marked = item.get_closest_marker("gen_test") is not None
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and not marked:
             item.add_marker(pytest.mark.gen_test, append=False)
 
 
@@ -89,6 +90,7 @@ def open_site(io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path) -
         driver: str = "pymongo",
         keep: bool = False,
         extra: Mapping[str, Any] | None = None,
+        metrics: Any = None,
         **settings: Any,
     ) -> Site:
         box, clock = MailBox(), Clock()
@@ -104,7 +106,7 @@ def open_site(io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path) -
             values[section] = values.get(section, {}) | value if isinstance(value, dict) else value
         uri = "" if driver == "memory" else request.getfixturevalue("mongod_uri")
         config = load(environment={}, overrides=values)
-        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, now=clock)
+        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, metrics=metrics, now=clock)
         await enter(hydra, keep)
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(host(hydra), max_body_size=1 << 40)

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from functools import cached_property
 from typing import Any
 
+from described import Described
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.web import Application, RequestHandler
 
@@ -78,6 +80,16 @@ class MailBox:
         assert match
         return match[1]
 
+    async def change_code(self, to: str, nth: int = 1) -> str:
+        match = re.search(r"^([0-9]{6})\s*$", await self.letter(to, nth, "code for a new address"), re.MULTILINE)
+        assert match
+        return match[1]
+
+    async def undo_token(self, to: str, nth: int = 1, about: str = "address was changed") -> str:
+        match = re.search(r"#token=([\w-]{43})\s", await self.letter(to, nth, about))
+        assert match
+        return match[1]
+
     async def reset_token(self, to: str, nth: int = 1) -> str:
         match = re.search(r"#token=([\w-]{43})\s", await self.letter(to, nth, "Set a new"))
         assert match
@@ -95,10 +107,16 @@ class Site:
     prefix: str = "/auth"
     answers: list[HTTPResponse] = field(default_factory=list)
 
+    @cached_property
+    def described(self) -> Described:
+        """What every answer of a test is held against."""
+        return Described(self.hydra.openapi())
+
     async def ask(
         self, method: str, path: str, *, body: Any = None, raw: bytes | None = None, **headers: str
     ) -> HTTPResponse:
-        """One request; ``body`` goes as JSON. Header names are written with underscores."""
+        """One request, whose answer is as openapi.json describes it; ``body`` goes as JSON. Header names are written
+        with underscores."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             raw = json.dumps(body).encode()
@@ -114,6 +132,7 @@ class Site:
             request_timeout=25,
         )
         self.answers.append(answer)
+        self.described.check(method, path, answer)
         return answer
 
     async def post(self, call: str, body: Any = None, **headers: str) -> HTTPResponse:

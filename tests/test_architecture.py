@@ -24,12 +24,14 @@ LEVELS = [
         "threads",
         "calls",
         "watchdog",
-        "load",
+        "busyness",
         "recent",
+        "template_folders",
         "shapes",
         "selftest",
     },
-    {"config", "sources", "addresses", "hookspecs", "passwords", "listening"},
+    {"meters"},
+    {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
     {"tokens", "keys", "calibration", "validation", "discovery", "store", "letters", "connections"},
     {"fitting"},
     {"loading"},
@@ -55,12 +57,17 @@ ONLY_IN = {
     "click": ("cli/",),
     "jinja2": ("letters.py",),
     "email_validator": ("addresses.py",),
+    "prometheus_client": ("prometheus.py", "sharing.py"),
     "uvloop": ("server.py",),
     "secrets": ("chance.py",),
     "pytest": ("testing/fixtures.py",),
 }
 # Optional dependencies, imported where they are chosen.
-LATE = {"store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"}, "server.py": {"uvloop"}}
+LATE = {
+    "store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"},
+    "core.py": {"hydracore.prometheus"},
+    "server.py": {"uvloop", "hydracore.sharing"},
+}
 
 
 def modules() -> list[Path]:

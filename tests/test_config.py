@@ -124,6 +124,7 @@ def test_plugin_values_from_the_environment(tmp_path: Path) -> None:
         ("[limits]\nbackend = 'memory'\n[server]\nworkers = 2\n", ["limits.backend", "server.workers"]),
         ('[mail]\nproduct = "a\\nb"\n', ["mail.product"]),
         ("[server]\nallowed_origins = ['https://*']\n", ["server.allowed_origins", "https://*"]),
+        ("[management]\nport = 8000\n", ["management.port", "another than server.port"]),
         ("[cookies]\nsame_site = 'none'\n", ["cookies.same_site", "public_url"]),
     ],
 )

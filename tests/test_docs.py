@@ -2,9 +2,17 @@
 
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from processes import PASSWORD, own
+from test_readme import prints, steps
+
+from hydracore.cli import main
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -31,3 +39,26 @@ def test_the_kit(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:tornado", str(tmp_path)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "5 passed" in result.stdout, result.stdout + result.stderr
+
+
+def test_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
+    """The commands that docs/mail.md shows print what it shows, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in own(mongod_uri, "docs_mail").items():
+        monkeypatch.setenv(name, value)
+    for module in ("data", "preview"):  # The logs of this process are the tests'.
+        monkeypatch.setattr(f"hydracore.cli.{module}.configure", lambda *how: None)
+
+    def printed(command: str) -> str:
+        if exported := re.fullmatch(r"export (\w+)=(\S+)", command):
+            monkeypatch.setenv(*exported.groups())
+            return ""
+        if command.startswith("hydracore "):
+            arguments, *_ = command.partition(" <password.txt")
+            return CliRunner().invoke(main, shlex.split(arguments)[1:], input=f"{PASSWORD}\n").output
+        return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
+
+    told = re.findall(r"```console\n(.*?)```", (DOCS / "mail.md").read_text("utf-8"), re.DOTALL)
+    for command, shown in (step for block in told for step in steps(block)):
+        assert prints(shown, printed(command)), command
+    assert (tmp_path / "mail-preview/password_changed.it.txt").read_text("utf-8").startswith("La password di ada@")

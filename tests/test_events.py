@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -15,16 +16,16 @@ EMAIL = "ada@example.com"
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def written() -> Iterator[io.StringIO]:
     """Everything that any logger writes, at the lowest level."""
     stream = io.StringIO()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     configure("debug", "json", stream)
     root.handlers += handlers
-    monkeypatch.setattr(root, "level", root.level)
     yield stream
-    root.handlers, root.level = handlers, level
+    root.handlers = handlers
+    root.setLevel(level)
     for name in ("tornado.access", "pymongo", "asyncio", "aiosmtplib"):
         logging.getLogger(name).disabled = False
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -90,7 +91,8 @@ async def test_text_for_people() -> None:
         configure("info", "text", stream)
         logging.getLogger("x").info("hello", extra={"number": 7})
     finally:
-        root.handlers, root.level = handlers, level
+        root.handlers = handlers
+        root.setLevel(level)
         logging.getLogger("tornado.access").disabled = False
     assert "hello" in stream.getvalue()
     assert "number=7" in stream.getvalue()

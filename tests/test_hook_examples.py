@@ -150,6 +150,13 @@ async def before_reset_password(site: Site, plugin: Any) -> None:
         assert (await site.post("reset-password", body)).code == status
 
 
+async def before_change_email(site: Site, plugin: Any) -> None:
+    held = bearer(await site.verified())
+    body = {"password": PASSWORD, "email": "ada@example.org"}
+    assert refused(await site.post("change-email", body, **held), 403, "change_refused").endswith("stay there.")
+    assert (await site.post("change-email", {**body, "email": "countess@example.com"}, **held)).code == 200
+
+
 async def on_event(site: Site, plugin: Any) -> None:
     await site.post("login", {"email": EMAIL, "password": "wrong password"})
     await site.hydra.registry.settle()

@@ -637,6 +637,9 @@ async def test_refusals_of_its_own(open_site: OpenSite, expected_logs: list[str]
     site = await open_site(extra={"refusing": Refusing})
     body = {"email": EMAIL, "password": PASSWORD}
     Refusing.what = Sayings(status=410, code="gone", detail="Long gone, Zo\u00eb.")
+    # No description of ours foresees it.
+    told = site.described.document["paths"]["/auth/register"]["post"]["responses"]
+    told["410"] = told["409"]
     for answer in (await site.post("register", body), await site.ask("GET", "/auth/refusing")):
         assert refused(answer, 410, "gone") == "Long gone, Zo\u00eb."
     Refusing.what = Heading("X-Acme", "a b")

@@ -74,6 +74,12 @@ def endpoint() -> dict[str, Any]:
     return members(Endpoint, [name for name in dict.fromkeys(re.findall(r"`self\.([a-z_]+)", told)) if name in there])
 
 
+def decorators() -> dict[str, list[str]]:
+    """What marks an endpoint or its methods."""
+    here = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value) and name != "logger"}
+    return {name: arguments(function) for name, function in here.items()}
+
+
 def errors() -> dict[str, Any]:
     found = {name: kind for name, kind in PUBLIC.items() if isinstance(kind, type) and issubclass(kind, Exception)}
     told: dict[str, Any] = {}
@@ -93,6 +99,7 @@ def there_is() -> dict[str, Any]:
         "events": event_classes(),
         "context": context(),
         "endpoint": endpoint(),
+        "decorators": decorators(),
         "errors": errors(),
     }
 

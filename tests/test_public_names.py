@@ -1,5 +1,7 @@
 """What others may import, exactly; additions are decided here."""
 
+from types import ModuleType
+
 import hydracore
 import hydracore.plugin
 
@@ -19,6 +21,8 @@ def test_public_names() -> None:
     ]
     for name in hydracore.__all__:
         assert getattr(hydracore, name).__doc__, name
+        # A module of the same name would take its place.
+        assert not isinstance(getattr(hydracore, name), ModuleType), name
 
 
 def test_plugin_names() -> None:
@@ -27,6 +31,7 @@ def test_plugin_names() -> None:
         "API_VERSION",
         "Account",
         "Authenticator",
+        "ChangeRefused",
         "Collection",
         "Command",
         "Context",
@@ -60,6 +65,7 @@ def test_plugin_names() -> None:
         "TokenRefused",
         "TooManyRequests",
         "Unavailable",
+        "described",
         "events",
         "hookimpl",
         "logger",

@@ -9,7 +9,7 @@ from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.errors import StoreUnavailable
 from hydracore.flows.account import find_user
-from hydracore.models import Session, User
+from hydracore.models import Address, Closing, Former, Session, User
 from hydracore.recent import RecentSessions
 from hydracore.store import Store
 from hydracore.store.documents import Documents
@@ -102,8 +102,16 @@ def test_bounded() -> None:
 
 CHANGES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "end": lambda store: store.sessions.end("s1"),
+    "end own": lambda store: store.sessions.end_own("s1", "u", 0, NOW),
+    "end others": lambda store: store.sessions.end_others("s2", "u", 0, NOW),
     "verified": lambda store: store.users.mark_verified("u", 0, end_sessions=False),
     "reset": lambda store: store.users.reset_password("u", 0, "hash", "network"),
+    "password": lambda store: store.users.change_password("u", 0, "hash", "network"),
+    "address": lambda store: store.users.change_address(seen()[1], Address("e@x", "e@x"), ()),
+    "closed": lambda store: store.users.close(seen()[1], Closing("", "", NOW)),
+    "reopened": lambda store: store.users.reopen("u", "", NOW),
+    "gone": lambda store: store.users.delete_closed("u", NOW),
+    "brought back": lambda store: store.users.bring_back(seen()[1], Former("e@x", "e@x", "", "", NOW), ()),
     "taken over": lambda store: store.users.take_over("u", 0, "directory"),
     "epoch": lambda store: store.users.start_epoch("u"),
     "disabled": lambda store: store.users.disable("u"),

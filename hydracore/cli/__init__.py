@@ -1,6 +1,6 @@
 """The command line: arguments in, text out; the work is in the core and the flows.
 
-main.py    the command: serve, check-config
+main.py    the command: serve, check-config, openapi
 data.py    users, sessions, keys, mail
 explain.py explain
 selftest.py selftest

@@ -11,13 +11,14 @@ from hydracore.cli.output import Failed, says_why, show
 from hydracore.config import Config, load
 from hydracore.core import HydraCore
 from hydracore.errors import EmailTaken
-from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions
+from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions, set_language
 from hydracore.flows.registration import create_user
 from hydracore.logs import configure
 from hydracore.models import User
 from hydracore.server import database_of
 from hydracore.store.embedded import running
 from hydracore.validation import own_schemas
+from hydracore.web.client import languages
 
 
 def with_hydra(work: Callable[[HydraCore], Awaitable[None]], file: Path | None) -> None:
@@ -53,9 +54,10 @@ def users() -> None:
 @click.argument("email")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--verified", is_flag=True, help="The address is known to be the owner's.")
+@click.option("--language", default="", metavar="TAG", help="What the owner reads, such as de or pt-br.")
 @click.pass_obj
 @says_why
-def users_create(file: Path | None, email: str, password_stdin: bool, verified: bool) -> None:
+def users_create(file: Path | None, email: str, password_stdin: bool, verified: bool, language: str) -> None:
     """Create an account; asks for the password."""
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -67,10 +69,11 @@ def users_create(file: Path | None, email: str, password_stdin: bool, verified: 
         raise Failed("The password is not valid UTF-8.") from None
     # What register would refuse, nobody could sign in with.
     own_schemas().check("register", {"email": email, "password": password})
+    tags = _tags(language) if language else ""
 
     async def work(hydra: HydraCore) -> None:
         try:
-            user = await create_user(hydra.services, email, password, verified=verified)
+            user = await create_user(hydra.services, email, password, verified=verified, language=tags)
         except EmailTaken as error:
             raise Failed(f"The address {email} has an account already.") from error
         click.echo(f"Created {user.email} ({user.id}).")
@@ -96,6 +99,7 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
                     "email": user.email,
                     "verified": user.email_verified,
                     "disabled": user.disabled,
+                    "language": user.language,
                     "created": user.created_at.isoformat(),
                 }
                 for user in found
@@ -104,6 +108,29 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
         )
 
     with_hydra(work, file)
+
+
+@users.command("language")
+@click.argument("email")
+@click.argument("language", metavar="TAG")
+@click.pass_obj
+@says_why
+def users_language(file: Path | None, email: str, language: str) -> None:
+    """Have mails to the owner be in that language: de, pt-br, or several such as de,en."""
+    tags = _tags(language)
+
+    async def work(hydra: HydraCore) -> None:
+        user = await _user(hydra, email)
+        await set_language(hydra.services, user, tags)
+        click.echo(f"{user.email} is written to in {tags}.")
+
+    with_hydra(work, file)
+
+
+def _tags(language: str) -> str:
+    if not (tags := languages(language)):
+        raise Failed(f"{language} is no language: write de, or pt-br.")
+    return tags
 
 
 def _account_command(verb: str, act: Callable[..., Awaitable[None]], done: str) -> Callable[..., None]:
@@ -183,7 +210,7 @@ def keys_rotate(file: Path | None) -> None:
 
 @click.group()
 def mail() -> None:
-    """The outbox."""
+    """The outbox, and what mails look like."""
 
 
 @mail.command("list")

@@ -1,5 +1,6 @@
 """The commands: serve and check-config; those over the data and of plugins come from their own modules."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
 from hydracore.cli.plugins import plugins
+from hydracore.cli.preview import preview
 from hydracore.cli.selftest import selftest
 from hydracore.config import load
 from hydracore.core import HydraCore
-from hydracore.server import database_of, serve
+from hydracore.logs import configure
+from hydracore.server import database_of, serve, sharing_of
 from hydracore.sources import PREFIX
 
 
@@ -57,6 +60,7 @@ def check_config(file: Path | None) -> None:
     """Say whether the configuration and the plugins fit together."""
     config = load(file)
     loaded = list(HydraCore(config).registry.loaded)
+    sharing_of(config)
     click.echo("The configuration is fine.")
     click.echo(f"  file      {file or 'none: defaults and the environment'}")
     variables = sorted(name for name in os.environ if name.startswith(PREFIX))
@@ -66,6 +70,17 @@ def check_config(file: Path | None) -> None:
     click.echo(f"  plugins   {', '.join(loaded)}")
 
 
+@main.command()
+@click.pass_obj
+@says_why
+def openapi(file: Path | None) -> None:
+    """Print the description of the API (OpenAPI 3.1)."""
+    config = load(file)
+    configure("error", config.log.format)
+    click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
+
+
 for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest, bench):
     main.add_command(group)
 main.add_command(explain)
+data.mail.add_command(preview)

@@ -15,6 +15,11 @@ async def find_user(services: Services, email: str) -> User | None:
     return await services.store.users.by_address(address.key)
 
 
+async def set_language(services: Services, user: User, language: str) -> None:
+    """Have its owner written to in that language: tags, the best first, parted by commas."""
+    await services.store.users.set_language(user.id, language)
+
+
 async def disable_user(services: Services, user: User) -> None:
     """Close the account: no sign-in, and all sessions end."""
     await services.store.users.disable(user.id)

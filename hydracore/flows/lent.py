@@ -53,6 +53,8 @@ class Lent:
         services = self._open
         address, now, id_ = parse_address(to), services.now(), services.token(12)
         # As composed as it will ever be: what a plugin says is its own, and is kept sealed from the start.
+        user = await services.store.users.by_address(address.key)
+        language = user.reads(language) if user else language
         message = services.templates.compose(template, deliverable(address), values, f"{id_}.0", now, language)
         sealed = services.secret.seal("outbox", message.as_bytes(), id_)
         intent = MailIntent(

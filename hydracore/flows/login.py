@@ -23,18 +23,27 @@ class Attempt:
     address: Address
     password: str
     network: str
+    language: str
     known: User | None
     room: Room
     tried: Tried
 
 
-async def log_in(services: Services, email: str, password: str, network: str) -> Grant:
-    """A session for the owner of the address, whom one of ``login.authenticators`` vouches for.
+async def log_in(
+    services: Services, email: str, password: str, network: str, *, language: str = "", device: str = ""
+) -> Grant:
+    """A session for the owner of the address, whom one of ``login.authenticators`` vouches for. ``language`` is that of
+    an account which this makes; one that is there keeps its own, for a guessed password proves no owner.
 
     The same work for every address: one look-up, one hash, and the same authenticators asked. Raises
     :class:`InvalidCredentials`, whatever the reason, :class:`TooManyRequests`, and what a plugin refuses
     with once the credentials are right.
     """
+    with services.meters.login():
+        return await _log_in(services, email, password, network, language, device)
+
+
+async def _log_in(services: Services, email: str, password: str, network: str, language: str, device: str) -> Grant:
     try:
         address = parse_address(email)
     except ValueError as error:
@@ -50,12 +59,12 @@ async def log_in(services: Services, email: str, password: str, network: str) ->
                 await tried.spend(
                     Spend("login_address", (address.key,), binding=not is_known(services, known, network))
                 )
-                attempt = Attempt(address, password, network, known, room, tried)
+                attempt = Attempt(address, password, network, language, known, room, tried)
                 user, authenticator = await _proven(services, attempt)
     await services.admit(user, network, authenticator)
     if authenticator == OWN_AUTHENTICATOR:
         await _rehash(services, user, password)
-    grant = await start_session(services, user, network)
+    grant = await start_session(services, user, network, device)
     await remember_network(services, user, network)
     return grant
 
@@ -97,7 +106,7 @@ async def _vouched(services: Services, name: str, attempt: Attempt) -> User | Id
 
 async def _account(services: Services, name: str, vouched: User | Identity | None, attempt: Attempt) -> User | None:
     if isinstance(vouched, Identity):
-        return await provide_account(services, name, vouched, attempt.address, attempt.network)
+        return await provide_account(services, name, vouched, attempt.address, attempt.network, attempt.language)
     return vouched
 
 
@@ -105,7 +114,7 @@ def _why_not(services: Services, known: User | None) -> str:
     if known is None:
         return "the address has no account"
     if known.disabled:
-        return "the account is disabled"
+        return "its owner has closed the account" if known.closed else "the account is disabled"
     if not _may_sign_in(services, known):
         return "the address is not proven, and registration.reveal_existing is off"
     return f"the account belongs to {known.authority}" if known.authority else "that is not the password"

@@ -12,7 +12,7 @@ _TRIES = 3
 
 
 async def provide_account(
-    services: Services, name: str, identity: Identity, address: Address, network: str
+    services: Services, name: str, identity: Identity, address: Address, network: str, language: str = ""
 ) -> User | None:
     """The account that someone may sign in to whom the authenticator ``name`` vouches for; None for no one.
 
@@ -24,8 +24,10 @@ async def provide_account(
         # Looked at anew each time round: of two sign-ins at once one makes the account, and both have it.
         user = await services.store.users.by_address(address.key)
         if user is None:
-            provided = await _make(services, name, identity, address)
+            provided = await _make(services, name, identity, address, language)
             _announce(services, provided, network)
+            if provided is None and await _is_kept(services, address):
+                return None
         elif user.authority == name:
             provided = await _prove(services, user) if identity.email_verified else user
         elif user.authority or not identity.email_verified:
@@ -33,14 +35,14 @@ async def provide_account(
         elif user.email_verified:
             provided = user
         else:
-            provided = await _take_over(services, name, user)
+            provided = await _take_over(services, name, user, language)
             _announce(services, provided, network)
         if provided is not None:
             return None if provided.disabled else provided
     raise StoreUnavailable
 
 
-async def _make(services: Services, name: str, identity: Identity, address: Address) -> User | None:
+async def _make(services: Services, name: str, identity: Identity, address: Address, language: str) -> User | None:
     user = User(
         id=services.token(16),
         email=address.email,
@@ -50,12 +52,20 @@ async def _make(services: Services, name: str, identity: Identity, address: Addr
         email_verified=identity.email_verified,
         profile=dict(identity.profile),
         authority=name,
+        language=language,
     )
-    mail = nullcontext() if identity.email_verified else services.mail_with("verify_email", address.key)
+    unproven = services.mail_with("verify_email", address.key, language=language)
+    mail = nullcontext() if identity.email_verified else unproven
     async with mail:
         if not await services.store.users.add(user):
             return None
     return user
+
+
+async def _is_kept(services: Services, address: Address) -> bool:
+    """Whether an account that has another address now keeps this one for a while: whoever else has it waits."""
+    holder = await services.store.users.holding(address.key)
+    return holder is not None and holder.address_key != address.key
 
 
 async def _prove(services: Services, user: User) -> User | None:
@@ -64,10 +74,10 @@ async def _prove(services: Services, user: User) -> User | None:
     return await services.store.users.mark_verified(user.id, user.epoch, end_sessions=False)
 
 
-async def _take_over(services: Services, name: str, user: User) -> User | None:
+async def _take_over(services: Services, name: str, user: User, language: str) -> User | None:
     if user.disabled:
         return user
-    return await services.store.users.take_over(user.id, user.epoch, name)
+    return await services.store.users.take_over(user.id, user.epoch, name, language)
 
 
 def _announce(services: Services, provided: User | None, network: str) -> None:

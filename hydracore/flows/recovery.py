@@ -34,7 +34,10 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         mail = services.mail_with("password_changed", user.address_key, language=language, after_epoch=kept.epoch)
         async with mail:
             here = network_digest(services, user.id, network)
-            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here)
+            # A known owner goes on being told in their own language: this may be someone else who reads their mail.
+            # What was kept before the address was proven may be a stranger's.
+            reads = None if user.email_verified and user.language else language
+            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here, reads)
             if changed is None:
                 raise InvalidToken().because("another request with the same token was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.

@@ -18,7 +18,14 @@ from hydracore.models import Address, Grant, User
 
 
 async def register(
-    services: Services, email: str, password: str, network: str, *, profile: Mapping[str, Any], language: str = ""
+    services: Services,
+    email: str,
+    password: str,
+    network: str,
+    *,
+    profile: Mapping[str, Any],
+    language: str = "",
+    device: str = "",
 ) -> Grant | None:
     """Create the account, have a code mailed, and sign in.
 
@@ -33,27 +40,27 @@ async def register(
     async with services.limiter.counted(network, Spend("register_network", (network,))):
         await judge_new_password(services, password, address.email, "password")
         kept = {name: value for name, value in profile.items() if services.registry.members[name].keep}
-        user = await _new_user(services, address, password, profile=kept)
+        user = await _new_user(services, address, password, profile=kept, language=language)
         # Asked last: what a plugin does here, using up an invitation say, is not for nothing.
         await services.registry.before_register(address.email, network, profile)
-        return await _begun(services, user, network, language)
+        return await _begun(services, user, network, device)
 
 
-async def _begun(services: Services, user: User, network: str, language: str) -> Grant | None:
+async def _begun(services: Services, user: User, network: str, device: str) -> Grant | None:
     user = replace(user, networks=[network_digest(services, user.id, network)])
     if not services.settings.registration.reveal_existing:
-        async with services.mail_with("registration", user.address_key, language=language):
+        async with services.mail_with("registration", user.address_key, language=user.language):
             if await services.store.users.add(user):
                 services.announce(Registered(user_id=user.id, network=network))
         return None
     plan = await plan_session(services, user, network)
-    await _add(services, user, language)
+    await _add(services, user)
     services.announce(Registered(user_id=user.id, network=network))
-    return await open_session(services, user, plan, network)
+    return await open_session(services, user, plan, network, device)
 
 
-async def _add(services: Services, user: User, language: str = "") -> None:
-    unproven = services.mail_with("verify_email", user.address_key, language=language)
+async def _add(services: Services, user: User) -> None:
+    unproven = services.mail_with("verify_email", user.address_key, language=user.language)
     mail = nullcontext() if user.email_verified else unproven
     async with mail:
         if not await services.store.users.add(user):
@@ -67,6 +74,7 @@ async def _new_user(
     *,
     verified: bool = False,
     profile: Mapping[str, Any] = MappingProxyType({}),
+    language: str = "",
 ) -> User:
     return User(
         id=services.token(16),
@@ -76,17 +84,18 @@ async def _new_user(
         created_at=services.now(),
         email_verified=verified,
         profile=dict(profile),
+        language=language,
     )
 
 
-async def create_user(services: Services, email: str, password: str, *, verified: bool) -> User:
+async def create_user(services: Services, email: str, password: str, *, verified: bool, language: str = "") -> User:
     """What an operator does: no limits, no session; a code is mailed unless ``verified``.
 
     Raises ``ValueError`` for what is no address, :class:`EmailTaken`, :class:`ValidationFailed`.
     """
     address = parse_address(email)
     await judge_new_password(services, password, address.email, "password")
-    user = await _new_user(services, address, password, verified=verified)
+    user = await _new_user(services, address, password, verified=verified, language=language)
     await _add(services, user)
     services.announce(Registered(user_id=user.id))
     return user

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from hydracore import events
@@ -13,6 +13,7 @@ from hydracore.events import Event
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import Limiter
+from hydracore.meters import Meters
 from hydracore.models import MailIntent, MailKind, User
 from hydracore.passwords import Passwords
 from hydracore.registry import Registry
@@ -37,6 +38,7 @@ class Services:
     templates: Templates
     registry: Registry
     wake_mail: Callable[[], None]
+    meters: Meters
     now: Now
     token: Token
 
@@ -59,7 +61,15 @@ class Services:
 
     @asynccontextmanager
     async def mail_with(
-        self, kind: MailKind, address_key: str, *, language: str = "", after_epoch: int = -1
+        self,
+        kind: MailKind,
+        address_key: str,
+        *,
+        language: str = "",
+        after_epoch: int = -1,
+        user_id: str = "",
+        email: str = "",
+        nonce: str = "",
     ) -> AsyncIterator[None]:
         """Mail that belongs to a write: put in before it, due when it is done.
 
@@ -77,6 +87,9 @@ class Services:
             after_epoch=after_epoch,
             language=language,
             held=True,
+            user_id=user_id,
+            email=email,
+            nonce=nonce,
         )
         if not await self.store.outbox.add(intent):
             raise StoreUnavailable
@@ -92,10 +105,20 @@ class Services:
             await self.store.outbox.hasten(intent, self.now())
         self.wake_mail()
 
-    async def post(self, kind: MailKind, address_key: str, language: str = "") -> None:
+    async def post(
+        self,
+        kind: MailKind,
+        address_key: str,
+        language: str = "",
+        *,
+        after_epoch: int = -1,
+        user_id: str = "",
+        email: str = "",
+    ) -> None:
         """Put an intent into the outbox: the same work for every address. Durable when it returns."""
         now = self.now()
-        await self.put(MailIntent(self.token(12), kind, address_key, created_at=now, due_at=now, language=language))
+        intent = MailIntent(self.token(12), kind, address_key, created_at=now, due_at=now, language=language)
+        await self.put(replace(intent, after_epoch=after_epoch, user_id=user_id, email=email))
 
     async def put(self, intent: MailIntent) -> None:
         """Put an intent into the outbox that is due. Durable when it returns."""

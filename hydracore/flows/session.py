@@ -25,11 +25,11 @@ class Plan:
     claims: Mapping[str, Any]
 
 
-async def start_session(services: Services, user: User, network: str) -> Grant:
+async def start_session(services: Services, user: User, network: str, device: str = "") -> Grant:
     """A new session, never an adopted one. It carries the user's epoch as it was read: if that has
     moved on meanwhile (a reset, a disabled account), the session is void from the start.
     Raises what a plugin refuses with, and then there is none."""
-    return await open_session(services, user, await plan_session(services, user, network), network)
+    return await open_session(services, user, await plan_session(services, user, network), network, device)
 
 
 async def plan_session(services: Services, user: User, network: str) -> Plan:
@@ -38,7 +38,7 @@ async def plan_session(services: Services, user: User, network: str) -> Plan:
     return Plan(session_id, await services.registry.before_issue_token(user.account, session_id, network))
 
 
-async def open_session(services: Services, user: User, plan: Plan, network: str) -> Grant:
+async def open_session(services: Services, user: User, plan: Plan, network: str, device: str = "") -> Grant:
     now = services.now()
     tokens = services.settings.tokens
     session = Session(
@@ -50,6 +50,8 @@ async def open_session(services: Services, user: User, plan: Plan, network: str)
         rotated_at=now,
         ends_at=now + timedelta(seconds=tokens.session_ttl),
         expires_at=now + timedelta(seconds=tokens.idle_ttl),
+        device=device,
+        network=network,
     )
     if not await services.store.sessions.add(session):
         raise StoreUnavailable
@@ -57,7 +59,7 @@ async def open_session(services: Services, user: User, plan: Plan, network: str)
     return _grant(services, user, session, plan.claims)
 
 
-async def refresh(services: Services, token: str, network: str) -> Grant:
+async def refresh(services: Services, token: str, network: str, device: str = "") -> Grant:
     """Exchange a refresh token for its successor.
 
     The first to present generation n moves the session to n+1. Whoever presents n again within the
@@ -68,7 +70,7 @@ async def refresh(services: Services, token: str, network: str) -> Grant:
     claims = await _claims(services, session_id, network) if services.registry.adds_claims else {}
     now = services.now()
     idle_end = now + timedelta(seconds=services.settings.tokens.idle_ttl)
-    session = await services.store.sessions.advance(session_id, generation, now, idle_end)
+    session = await services.store.sessions.advance(session_id, generation, now, idle_end, network, device)
     if session is None:
         session = await _repeated(services, session_id, generation, network)
     user = await services.store.users.by_id(session.user_id)
@@ -127,14 +129,9 @@ async def authenticate(
     false, unless ``allow_unverified``.
     """
     claims = await services.access.verify(access_token)
-    sessions, now = services.store.sessions, services.now()
-    session, user = await sessions.live_with_user(claims.session_id, claims.user_id, now, fresh=fresh)
-    facts = {"user": claims.user_id, "session": claims.session_id}
-    if session is None or session.user_id != claims.user_id:
-        raise NotAuthenticated().because("the session has ended or expired", **facts)
-    if user is None or user.disabled or session.epoch != user.epoch:
-        raise NotAuthenticated().because(_void(user, session.epoch), **facts)
+    session, user = await _signed_in(services, claims.session_id, claims.user_id, fresh=fresh)
     if not claims.email_verified and not allow_unverified:
+        facts = {"user": claims.user_id, "session": claims.session_id}
         raise EmailNotVerified().because("the access token is of before the proof of the address", **facts)
     return CurrentUser(
         user.id,
@@ -145,6 +142,24 @@ async def authenticate(
         read_only(user.profile),
         read_only(claims.added),
     )
+
+
+async def own_account(services: Services, caller: CurrentUser) -> User:
+    """The caller's account as it is now, however long ago the session was looked up: for what is not to happen once
+    that has ended. Raises :class:`NotAuthenticated`."""
+    _, user = await _signed_in(services, caller.session_id, caller.id, fresh=True)
+    return user
+
+
+async def _signed_in(services: Services, session_id: str, user_id: str, *, fresh: bool) -> tuple[Session, User]:
+    sessions, now = services.store.sessions, services.now()
+    session, user = await sessions.live_with_user(session_id, user_id, now, fresh=fresh)
+    facts = {"user": user_id, "session": session_id}
+    if session is None or session.user_id != user_id:
+        raise NotAuthenticated().because("the session has ended or expired", **facts)
+    if user is None or user.disabled or session.epoch != user.epoch:
+        raise NotAuthenticated().because(_void(user, session.epoch), **facts)
+    return session, user
 
 
 async def holder(services: Services, access_token: str) -> CurrentUser | None:
@@ -162,7 +177,7 @@ def _void(user: User | None, epoch: int) -> str:
     if user is None:
         return "the account was deleted"
     if user.disabled:
-        return "the account is disabled"
+        return "its owner has closed the account" if user.closed else "the account is disabled"
     return "all sessions were ended since" if user.epoch != epoch else ""
 
 

@@ -19,7 +19,16 @@ LIFE = timedelta(minutes=10)
 MOST_TRIES = 5
 
 
-async def verify_email(services: Services, email: str, code: str, access_token: str, network: str) -> Grant:
+async def verify_email(
+    services: Services,
+    email: str,
+    code: str,
+    access_token: str,
+    network: str,
+    *,
+    language: str = "",
+    device: str = "",
+) -> Grant:
     """Redeem the code: once, only while the account is unverified. It signs in.
 
     A client that does not hold a session of the account (``access_token``) may be the first to
@@ -37,7 +46,11 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         await services.admit(user, network, "code")
         plan = await plan_session(services, replace(user, email_verified=True), network)
         theirs = caller is not None and caller.id == user.id
-        verified = await services.store.users.mark_verified(user.id, user.epoch, end_sessions=not theirs)
+        # Of whoever registered it nothing is kept that another owner would be written to in.
+        reads = language or (user.language if theirs else "")
+        verified = await services.store.users.mark_verified(
+            user.id, user.epoch, end_sessions=not theirs, language=reads
+        )
         if verified is None:
             raise InvalidCode().because("another request with the same code was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
@@ -45,7 +58,7 @@ async def verify_email(services: Services, email: str, code: str, access_token: 
         await services.store.codes.drop_kind(user.id, "verification")
         await services.store.sessions.end_epochs_before(user.id, verified.epoch)
     services.announce(EmailVerified(user_id=user.id, network=network))
-    grant = await open_session(services, verified, plan, network)
+    grant = await open_session(services, verified, plan, network, device)
     await remember_network(services, verified, network)
     return grant
 
@@ -95,8 +108,7 @@ def _why_not(user: User | None, kept: Code, now: datetime, *, right: bool) -> st
 
 def new_code(services: Services, user: User) -> tuple[str, Code]:
     """Six digits, and what the store keeps of them."""
-    # 256 random bits modulo a million: the bias is beyond measure.
-    digits = f"{int.from_bytes(sha256(services.token(32).encode()).digest()) % 1_000_000:06d}"
+    digits = new_digits(services)
     return digits, Code(
         id=code_id(services, user.address_key),
         kind="verification",
@@ -105,6 +117,11 @@ def new_code(services: Services, user: User) -> tuple[str, Code]:
         digest=code_digest(services, user.id, user.epoch, digits),
         expires_at=services.now() + LIFE,
     )
+
+
+def new_digits(services: Services) -> str:
+    # 256 random bits modulo a million: the bias is beyond measure.
+    return f"{int.from_bytes(sha256(services.token(32).encode()).digest()) % 1_000_000:06d}"
 
 
 def code_id(services: Services, address_key: str) -> str:

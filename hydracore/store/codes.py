@@ -14,18 +14,22 @@ class Codes:
         """Keep a code in place of the one with the same id."""
         await self._codes.put(code)
 
-    async def count_try(self, code_id: str, expires_at: datetime) -> Code:
+    async def count_try(self, code_id: str, expires_at: datetime, kind: CodeKind = "verification") -> Code:
         """Count a try and give the code with its new count, for the caller to judge.
 
         Where there is none, an empty one is kept that matches nothing until ``expires_at``, so that
         this is the same write for every address. The count, the end and the digest come from one
         atomic step.
         """
-        nothing = {"kind": "verification", "user_id": "", "epoch": -1, "digest": "", "expires_at": expires_at}
+        nothing = {"kind": kind, "user_id": "", "epoch": -1, "digest": "", "expires_at": expires_at}
         return await self._codes.change_or_add({"_id": code_id}, {"$inc": {"tries": 1}, "$setOnInsert": nothing})
 
     async def reset(self, digest: str, now: datetime) -> Code | None:
         return await self._codes.one({"digest": digest, "kind": "reset", "expires_at": {"$gt": now}})
+
+    async def of_user(self, user_id: str, limit: int) -> list[Code]:
+        """Those that there are, void ones too, the one that ends last first."""
+        return await self._codes.many({"user_id": user_id}, [("expires_at", -1)], limit)
 
     async def drop_all(self, user_id: str) -> int:
         return await self._codes.drop({"user_id": user_id})

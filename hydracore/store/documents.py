@@ -9,6 +9,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from hydracore.errors import StoreUnavailable
+from hydracore.meters import Meters, Operation
 from hydracore.store.drivers import aggregated
 from hydracore.store.turns import Turns
 
@@ -60,6 +61,7 @@ class Source:
     collection: Any
     reads: Turns
     writes: Turns
+    meters: Meters
 
 
 class Documents(Generic[Model]):
@@ -70,12 +72,13 @@ class Documents(Generic[Model]):
         self._collection = source.collection
         self._model = model
         self._key = key
+        self._measured = _Measured(source)
         self._fields = [item.name for item in fields(model) if item.name != key]  # type: ignore[arg-type]  # a dataclass
 
     async def add(self, value: Model) -> bool:
         """Insert; False when a unique index refuses."""
         try:
-            await self._write(lambda: self._collection.insert_one(self._document(value)))
+            await self._write("insert_one", lambda: self._collection.insert_one(self._document(value)))
         except Duplicate:
             return False
         return True
@@ -84,20 +87,20 @@ class Documents(Generic[Model]):
         """Insert; what a unique index refuses is left out."""
         with suppress(Duplicate):
             documents = [self._document(value) for value in values]
-            await self._write(lambda: self._collection.insert_many(documents, ordered=False))
+            await self._write("insert_many", lambda: self._collection.insert_many(documents, ordered=False))
 
     async def put(self, value: Model) -> None:
         """Insert, or replace what has the same key."""
         document = self._document(value)
         same = {"_id": document["_id"]}
         try:
-            await self._write(lambda: self._collection.replace_one(same, document, upsert=True))
+            await self._write("replace_one", lambda: self._collection.replace_one(same, document, upsert=True))
         except Duplicate:
             # Two upserts at once: the loser finds the document now.
-            await self._write(lambda: self._collection.replace_one(same, document))
+            await self._write("replace_one", lambda: self._collection.replace_one(same, document))
 
     async def one(self, query: Query) -> Model | None:
-        return self._value(await self._read(lambda: self._collection.find_one(query)))
+        return self._value(await self._read("find_one", lambda: self._collection.find_one(query)))
 
     async def beside(
         self, key: str, query: Query, other: "Documents[Other]", other_key: str
@@ -105,13 +108,13 @@ class Documents(Generic[Model]):
         """The document of ``key`` if it matches ``query`` too, and the one of ``other_key`` there: one round trip."""
         there = {"$unionWith": {"coll": other._collection.name, "pipeline": [{"$match": {"_id": other_key}}]}}
         pipeline = [{"$match": {"_id": key, **query}}, there]
-        both = await self._read(lambda: aggregated(self._collection, pipeline))
+        both = await self._read("aggregate", lambda: aggregated(self._collection, pipeline))
         found = {document["_id"]: document for document in both}
         return self._value(found.get(key)), other._value(found.get(other_key))
 
     async def many(self, query: Query, sort: Sequence[tuple[str, int]], limit: int) -> list[Model]:
         wanted = {"sort": list(sort), "limit": limit}
-        found = await self._read(lambda: self._collection.find(query, **wanted).to_list(limit))
+        found = await self._read("find", lambda: self._collection.find(query, **wanted).to_list(limit))
         return [value for document in found if (value := self._value(document))]
 
     async def change(
@@ -119,7 +122,9 @@ class Documents(Generic[Model]):
     ) -> Model | None:
         """Change the first match in one atomic step; the changed one, or None."""
         how = {"sort": sort, "return_document": ReturnDocument.AFTER}
-        return self._value(await self._write(lambda: self._collection.find_one_and_update(query, update, **how)))
+        return self._value(
+            await self._write("find_one_and_update", lambda: self._collection.find_one_and_update(query, update, **how))
+        )
 
     async def change_or_add(self, query: Query, update: Mapping[str, Any]) -> Model:
         """Change the match in one atomic step, or insert what ``query`` and ``update`` say."""
@@ -131,29 +136,35 @@ class Documents(Generic[Model]):
             return found
 
         try:
-            return self._model_of(await self._write(attempt))
+            return self._model_of(await self._write("find_one_and_update", attempt))
         except Duplicate:
             # Two inserts at once: the loser finds the document now.
-            return self._model_of(await self._write(attempt))
+            return self._model_of(await self._write("find_one_and_update", attempt))
 
     async def change_all(self, query: Query, update: Mapping[str, Any]) -> int:
-        result = await self._write(lambda: self._collection.update_many(query, update))
+        result = await self._write("update_many", lambda: self._collection.update_many(query, update))
         return int(result.modified_count)
 
     async def take(self, query: Query) -> Model | None:
         """Delete one match in one atomic step; what it was, or None: only one caller gets it."""
-        return self._value(await self._write(lambda: self._collection.find_one_and_delete(query)))
+        return self._value(
+            await self._write("find_one_and_delete", lambda: self._collection.find_one_and_delete(query))
+        )
 
     async def drop(self, query: Query) -> int:
         """Delete every match; how many they were."""
-        result = await self._write(lambda: self._collection.delete_many(query))
+        result = await self._write("delete_many", lambda: self._collection.delete_many(query))
         return int(result.deleted_count)
 
-    async def _read(self, operation: Callable[[], Awaitable[Result]]) -> Result:
-        return await self._source.reads.take(lambda: answer(operation()))
+    async def count(self, query: Query, most: int) -> int:
+        """How many match; no more are counted than ``most``."""
+        return int(await self._read("count_documents", lambda: self._collection.count_documents(query, limit=most)))
 
-    async def _write(self, operation: Callable[[], Awaitable[Result]]) -> Result:
-        return await self._source.writes.take(lambda: answer(operation()))
+    async def _read(self, verb: str, operation: Callable[[], Awaitable[Result]]) -> Result:
+        return await self._measured[verb](self._source.reads.take(lambda: answer(operation())))
+
+    async def _write(self, verb: str, operation: Callable[[], Awaitable[Result]]) -> Result:
+        return await self._measured[verb](self._source.writes.take(lambda: answer(operation())))
 
     def _document(self, value: Model) -> dict[str, Any]:
         return {"_id": getattr(value, self._key), **{name: getattr(value, name) for name in self._fields}}
@@ -165,3 +176,15 @@ class Documents(Generic[Model]):
         # Members that a newer version added are passed over: documents only expand.
         known = {name: document[name] for name in self._fields if name in document}
         return self._model(**{self._key: document["_id"]}, **known)
+
+
+class _Measured(dict[str, Operation]):
+    """What measures the operations of a source, by verb; each is asked for when it is first needed."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
+
+    def __missing__(self, verb: str) -> Operation:
+        operation = self[verb] = self._source.meters.operation(self._source.collection.name, verb)
+        return operation

@@ -19,7 +19,19 @@ _CONFLICTS = (85, 86)  # IndexOptionsConflict, IndexKeySpecsConflict
 _UNFIT = (2, 9, 14, 16, 67, 72, 73, 166, 197)
 
 OWN = (
-    Collection("users", [Index([("address_key", 1)], unique=True), Index([("created_at", 1), ("_id", 1)])]),
+    Collection(
+        "users",
+        [
+            Index([("address_key", 1)], unique=True),
+            Index([("created_at", 1), ("_id", 1)]),
+            # Whatever is kept for an account is nobody else's: an address of before as much as its own.
+            Index([("addresses.key", 1)], unique=True, sparse=True),
+            Index([("addresses.digest", 1)], sparse=True),
+            Index([("addresses.expires_at", 1)], sparse=True),
+            Index([("closing.digest", 1)], sparse=True),
+            Index([("closing.ends_at", 1)], sparse=True),
+        ],
+    ),
     Collection("sessions", [Index([("user_id", 1)]), Index([("expires_at", 1)], expire_after=_DAY)]),
     Collection(
         "codes",
@@ -29,7 +41,7 @@ OWN = (
             Index([("expires_at", 1)], expire_after=_DAY),
         ],
     ),
-    Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)])]),
+    Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)]), Index([("address_key", 1)])]),
     Collection("keys", [Index([("sequence", 1)], unique=True)]),
     Collection("refusals", [Index([("request_id", 1)]), Index([("expires_at", 1)], expire_after=0)], durable=False),
 )
@@ -107,6 +119,8 @@ def _options(index: Index) -> Mapping[str, Any]:
     options: dict[str, Any] = {"name": _name(index)}
     if index.unique:
         options["unique"] = True
+    if index.sparse:
+        options["sparse"] = True
     if index.expire_after is not None:
         options["expireAfterSeconds"] = index.expire_after
     return options

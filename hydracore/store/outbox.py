@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hydracore.models import MailIntent
+from hydracore.models import Backlog, MailIntent
 from hydracore.store.documents import Documents, Source
 
 _FREE: Mapping[str, Any] = {"lease": ""}
+_MOST_COUNTED = 100_000
 
 
 class Outbox:
@@ -57,9 +58,20 @@ class Outbox:
         """Take back what nobody has leased yet."""
         await self._intents.drop({"_id": intent.id, **_FREE})
 
+    async def of_address(self, address_key: str, limit: int) -> list[MailIntent]:
+        """What waits, or was given up, for the account of that address; the oldest first."""
+        return await self._intents.many({"address_key": address_key}, [("created_at", 1)], limit)
+
     async def list(self, limit: int) -> list[MailIntent]:
         """Dead letters first, then what waits, the most pressing first."""
         return await self._intents.many({}, [("dead", -1), ("due_at", 1)], limit)
+
+    async def backlog(self, now: datetime) -> Backlog:
+        """How much there is, up to a hundred thousand of a kind."""
+        waiting, dead = [await self._intents.count({"dead": dead}, _MOST_COUNTED) for dead in (False, True)]
+        due = await self._intents.many({"dead": False, "due_at": {"$lte": now}}, [("due_at", 1)], 1)
+        late = (now - due[0].due_at).total_seconds() if due and due[0].due_at else 0.0
+        return Backlog(waiting, dead, late)
 
     async def revive(self, intent_id: str | None, now: datetime) -> int:
         """Make a dead letter, or all of them, due now with a fresh count of attempts; how many they were."""

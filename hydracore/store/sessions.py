@@ -41,11 +41,27 @@ class Sessions:
             return await self.live(session_id, now), await self._users.one({"_id": user_id})
         return await self._sessions.beside(session_id, _live(now), self._users, user_id)
 
-    async def advance(self, session_id: str, generation: int, now: datetime, expires_at: datetime) -> Session | None:
-        """From ``generation`` to the next: of any number of callers at once, one gets the session."""
+    async def of_user(self, user_id: str, epoch: int, now: datetime, limit: int) -> list[Session]:
+        """The live ones of that epoch, the latest used first."""
+        return await self._sessions.many(
+            {"user_id": user_id, "epoch": epoch, **_live(now)}, [("rotated_at", -1)], limit
+        )
+
+    async def advance(
+        self,
+        session_id: str,
+        generation: int,
+        now: datetime,
+        expires_at: datetime,
+        network: str = "",
+        device: str = "",
+    ) -> Session | None:
+        """From ``generation`` to the next: of any number of callers at once, one gets the session. ``network`` and
+        ``device`` are those that it was last used from and with; what is "" stays as it was."""
+        seen = {name: value for name, value in (("network", network), ("device", device)) if value}
         return await self._sessions.change(
             {"_id": session_id, "generation": generation, **_live(now)},
-            {"$set": {"generation": generation + 1, "rotated_at": now, "expires_at": expires_at}},
+            {"$set": {"generation": generation + 1, "rotated_at": now, "expires_at": expires_at, **seen}},
         )
 
     async def end(self, session_id: str) -> Session | None:
@@ -54,6 +70,21 @@ class Sessions:
             return await self._sessions.take({"_id": session_id})
         finally:
             self._recent.forget_session(session_id)
+
+    async def end_own(self, session_id: str, user_id: str, epoch: int, now: datetime) -> Session | None:
+        """A live session of that account and epoch, to the one caller that ended it; None for any other id."""
+        try:
+            return await self._sessions.take({"_id": session_id, "user_id": user_id, "epoch": epoch, **_live(now)})
+        finally:
+            self._recent.forget_session(session_id)
+
+    async def end_others(self, session_id: str, user_id: str, epoch: int, now: datetime) -> int:
+        """Every live session of that account and epoch but this one; how many they were."""
+        others = {"user_id": user_id, "epoch": epoch, "_id": {"$ne": session_id}, **_live(now)}
+        try:
+            return await self._sessions.drop(others)
+        finally:
+            self._recent.forget_user(user_id)
 
     async def end_all(self, user_id: str) -> int:
         return await self._sessions.drop({"user_id": user_id})

@@ -8,6 +8,7 @@ from typing import Any
 from pymongo import WriteConcern
 
 from hydracore.errors import StartupError, StoreUnavailable
+from hydracore.meters import UNMEASURED, Meters
 from hydracore.recent import RecentSessions
 from hydracore.records import Collection
 from hydracore.store import indexes
@@ -47,6 +48,7 @@ class Store:
         operations: int = 16,
         cache_ttl: int = 0,
         collections: Sequence[Collection] = (),
+        meters: Meters = UNMEASURED,
     ) -> None:
         for collection in collections:
             if collection.name in {own.name for own in indexes.OWN}:
@@ -58,6 +60,7 @@ class Store:
         self._timeout = timeout
         self._operations = operations
         self._recent = RecentSessions(cache_ttl)
+        self._meters = meters
         self._collections = {collection.name: collection for collection in (*indexes.OWN, *collections)}
         self._database: Any = None
         self._close: Callable[[], Awaitable[None]] | None = None
@@ -69,7 +72,7 @@ class Store:
         reads, writes = (Turns(self._operations, self._timeout) for _ in range(2))
 
         def source(name: str) -> Source:
-            return Source(self.collection(name), reads, writes)
+            return Source(self.collection(name), reads, writes, self._meters)
 
         self.users = Users(source("users"), self._recent)
         unions = self._driver not in WITHOUT_UNION

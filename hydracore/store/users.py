@@ -1,11 +1,14 @@
 """Accounts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
-from hydracore.models import User
+from hydracore.errors import EmailTaken
+from hydracore.models import Address, Closing, Former, User
 from hydracore.recent import RecentSessions
-from hydracore.store.documents import Documents, Source
+from hydracore.store.documents import Documents, Duplicate, Source
 
 # Networks that an account remembers: home, work, the phone's, and some more.
 _MOST_NETWORKS = 8
@@ -17,14 +20,23 @@ class Users:
         self._recent = recent
 
     async def add(self, user: User) -> bool:
-        """False when the address has an account: the unique index decides."""
-        return await self._users.add(user)
+        """False when the address has an account, or is kept for one: the unique indexes decide."""
+        return await self._users.add(replace(user, addresses=_addresses(user.address_key)))
 
     async def by_id(self, user_id: str) -> User | None:
         return await self._users.one({"_id": user_id})
 
     async def by_address(self, address_key: str) -> User | None:
         return await self._users.one({"address_key": address_key})
+
+    async def holding(self, address_key: str) -> User | None:
+        """The account that has the address, or for which it is kept."""
+        return await self._users.one({"$or": [{"address_key": address_key}, {"addresses.key": address_key}]})
+
+    async def by_former(self, digest: str, now: datetime) -> User | None:
+        """The account that the token of ``digest`` brings an address back to."""
+        kept = {"digest": digest, "expires_at": {"$gt": now}}
+        return await self._users.one({"addresses": {"$elemMatch": kept}})
 
     async def page(self, after: User | None, limit: int) -> list[User]:
         """Oldest first; ``after`` is the last one of the page before."""
@@ -34,28 +46,58 @@ class Users:
             query = {"$or": [later, {"created_at": after.created_at, "_id": {"$gt": after.id}}]}
         return await self._users.many(query, [("created_at", 1), ("_id", 1)], limit)
 
-    async def mark_verified(self, user_id: str, epoch: int, *, end_sessions: bool) -> User | None:
+    async def mark_verified(
+        self, user_id: str, epoch: int, *, end_sessions: bool, language: str | None = None
+    ) -> User | None:
         """Once, while unverified and of that epoch. ``end_sessions`` starts a new epoch in the same step, and forgets
-        the networks of before."""
-        update: dict[str, Any] = {"$set": {"email_verified": True}}
+        the networks of before. ``language`` is what its owner reads; None leaves what is known of that."""
+        proven = {"email_verified": True, **_read(language)}
+        update: dict[str, Any] = {"$set": proven}
         if end_sessions:
-            update = {"$set": {"email_verified": True, "networks": []}, "$inc": {"epoch": 1}}
+            update = {"$set": {**proven, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
         return await self._change(user_id, unverified, update)
 
-    async def reset_password(self, user_id: str, epoch: int, password_hash: str, network: str) -> User | None:
+    async def reset_password(
+        self, user_id: str, epoch: int, password_hash: str, network: str, language: str | None = None
+    ) -> User | None:
         """Once an epoch: sets the password, proves the address, and starts a new epoch, which ends
-        every session and every other code and token. ``network`` is the one that is known from now on. The loser of a
-        race gets None."""
-        proven = {"password_hash": password_hash, "email_verified": True, "networks": [network]}
+        every session and every other code and token. ``network`` is the one that is known from now on, ``language``
+        as in :meth:`mark_verified`. The loser of a race gets None."""
+        proven = {"password_hash": password_hash, "email_verified": True, "networks": [network], **_read(language)}
         update = {"$set": proven, "$inc": {"epoch": 1}}
         return await self._change(user_id, {"epoch": epoch, "disabled": False}, update)
 
-    async def take_over(self, user_id: str, epoch: int, authority: str) -> User | None:
+    async def change_password(self, user_id: str, epoch: int, password_hash: str, network: str) -> User | None:
+        """Once an epoch, as :meth:`reset_password`, of which it differs in proving nothing."""
+        update = {"$set": {"password_hash": password_hash, "networks": [network]}, "$inc": {"epoch": 1}}
+        return await self._change(user_id, {"epoch": epoch, "disabled": False}, update)
+
+    async def change_address(self, user: User, address: Address, formers: Sequence[Former]) -> User | None:
+        """Once an epoch: another address, with the ``formers`` that are kept for the account, and a new epoch. The
+        loser of a race gets None. Raises :class:`EmailTaken` where the address is another account's, or kept for
+        one."""
+        there = {"email": address.email, "address_key": address.key, "addresses": _addresses(address.key, formers)}
+        return await self._readdress(user, {"disabled": False}, there)
+
+    async def bring_back(self, user: User, former: Former, older: Sequence[Former]) -> User | None:
+        """Once an epoch: the address of before, as it was then. What came after it is void: that the account was
+        closed, and the password, which whoever changed the address knew; a new epoch ends the rest. Raises as
+        :meth:`change_address`."""
+        back = {"email": former.email, "address_key": former.key, "addresses": _addresses(former.key, older)}
+        opened: Mapping[str, Any] = {"disabled": False, "closing": None, "password_hash": "", "networks": []}
+        return await self._readdress(user, {}, {**back, **opened})
+
+    async def release(self, now: datetime) -> int:
+        """Let go of the addresses that were kept until now; of how many accounts."""
+        over = {"expires_at": {"$lte": now}}
+        return await self._users.change_all({"addresses.expires_at": {"$lte": now}}, {"$pull": {"addresses": over}})
+
+    async def take_over(self, user_id: str, epoch: int, authority: str, language: str = "") -> User | None:
         """Once, while unverified and of that epoch: the account becomes an authenticator's, its password goes, and a
-        new epoch ends what there was. The loser of a race gets None."""
-        theirs = {"password_hash": "", "email_verified": True, "authority": authority, "networks": []}
-        update = {"$set": theirs, "$inc": {"epoch": 1}}
+        new epoch ends what there was. ``language`` is what its owner reads. The loser of a race gets None."""
+        theirs = {"password_hash": "", "email_verified": True, "authority": authority, "language": language}
+        update = {"$set": {**theirs, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
         return await self._change(user_id, unverified, update)
 
@@ -69,15 +111,45 @@ class Users:
         same_hash = {"_id": user.id, "password_hash": user.password_hash}
         await self._users.change(same_hash, {"$set": {"password_hash": password_hash}})
 
+    async def set_language(self, user_id: str, language: str) -> User | None:
+        return await self._change(user_id, {}, {"$set": {"language": language}})
+
     async def start_epoch(self, user_id: str) -> User | None:
         """End every session, code and token of the account."""
         return await self._change(user_id, {}, {"$inc": {"epoch": 1}})
 
     async def disable(self, user_id: str) -> User | None:
-        return await self._change(user_id, {}, {"$set": {"disabled": True}, "$inc": {"epoch": 1}})
+        """An operator's word, which ends an owner's: an account that is to be deleted is not, nor opened by a token."""
+        return await self._change(user_id, {}, {"$set": {"disabled": True, "closing": None}, "$inc": {"epoch": 1}})
 
     async def enable(self, user_id: str) -> User | None:
-        return await self._change(user_id, {}, {"$set": {"disabled": False}})
+        return await self._change(user_id, {}, {"$set": {"disabled": False, "closing": None}})
+
+    async def close(self, user: User, closing: Closing) -> User | None:
+        """Once an epoch: nobody signs in any more, and a new epoch ends what there was. The loser of a race gets
+        None."""
+        update = {"$set": {"disabled": True, "closing": asdict(closing)}, "$inc": {"epoch": 1}}
+        return await self._change(user.id, {"epoch": user.epoch, "disabled": False}, update)
+
+    async def by_closing(self, digest: str, now: datetime) -> User | None:
+        """The closed account that the token of ``digest`` opens."""
+        return await self._users.one({"closing.digest": digest, "closing.ends_at": {"$gt": now}, "disabled": True})
+
+    async def reopen(self, user_id: str, digest: str, now: datetime) -> User | None:
+        """Once, while it is closed and not over."""
+        closed = {"closing.digest": digest, "closing.ends_at": {"$gt": now}, "disabled": True}
+        return await self._change(user_id, closed, {"$set": {"disabled": False, "closing": None}})
+
+    async def over(self, now: datetime, limit: int) -> list[User]:
+        """Closed accounts that are to go for good by now, the earliest first."""
+        return await self._users.many(_over(now), [("closing.ends_at", 1)], limit)
+
+    async def delete_closed(self, user_id: str, now: datetime) -> User | None:
+        """The account, to the one caller that deleted it; None where it was opened meanwhile."""
+        try:
+            return await self._users.take({"_id": user_id, **_over(now)})
+        finally:
+            self._recent.forget_user(user_id)
 
     async def delete(self, user_id: str) -> User | None:
         try:
@@ -85,9 +157,30 @@ class Users:
         finally:
             self._recent.forget_user(user_id)
 
+    async def _readdress(self, user: User, query: Mapping[str, Any], there: Mapping[str, Any]) -> User | None:
+        # What is kept is told by the document as it was read, and changes with the epoch alone, or where it is over.
+        update = {"$set": there, "$inc": {"epoch": 1}}
+        try:
+            return await self._change(user.id, {"epoch": user.epoch, **query}, update)
+        except Duplicate as error:
+            raise EmailTaken().because("the address has an account, or is kept for one", user=user.id) from error
+
     async def _change(self, user_id: str, query: Mapping[str, Any], update: Mapping[str, Any]) -> User | None:
         """Whatever comes of it, what was known of the account is not to be trusted any more."""
         try:
             return await self._users.change({"_id": user_id, **query}, update)
         finally:
             self._recent.forget_user(user_id)
+
+
+def _read(language: str | None) -> dict[str, Any]:
+    return {} if language is None else {"language": language}
+
+
+def _over(now: datetime) -> Mapping[str, Any]:
+    # A node of an older version that enables an account knows nothing of its closing.
+    return {"closing.ends_at": {"$lte": now}, "disabled": True}
+
+
+def _addresses(address_key: str, formers: Sequence[Former] = ()) -> list[dict[str, Any]]:
+    return [{"key": address_key}, *map(asdict, formers)]

@@ -32,12 +32,14 @@ from hydracore.fitting import check_nothing
 from hydracore.flows.services import Services
 from hydracore.flows.session import authenticate, log_out
 from hydracore.logs import logger
+from hydracore.meters import Answered
 from hydracore.models import CurrentUser, Grant, Refusal
 from hydracore.refusals import Refusals
 from hydracore.validation import Schemas, parse_json
 from hydracore.web.access import access_of, always_public, public
 from hydracore.web.client import Proxies, check_origin, languages
 from hydracore.web.cookies import Cookies
+from hydracore.web.described import description_of
 
 log = logger("hydracore.web")
 _OF_REQUESTS = logging.getLogger("hydracore.web")
@@ -47,6 +49,8 @@ _OF_REQUESTS = logging.getLogger("hydracore.web")
 _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EXPLAINED = (401, 403, 409, 429, 503)
+# The route of paths that lead nowhere, for meters.
+NOWHERE = "none"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 BEARER = 'Bearer realm="hydracore"'
@@ -66,6 +70,8 @@ class Web:
     refusals: Refusals
     headers: Mapping[str, str]
     """Those that every answer has."""
+    exposition: Callable[[], Awaitable[tuple[bytes, str]]]
+    """What was measured, as a monitoring system reads it, and its media type."""
     plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
     receiving: set["Endpoint"] = field(default_factory=set)
     """Requests whose head is there, and whose body is on its way."""
@@ -193,10 +199,12 @@ class Endpoint(RequestHandler):
     caller: CurrentUser
     plugin: Any = None
     _of: "Origin | None" = None
+    _answered: Answered
 
     # -- before the call ---------------------------------------------------------------------
 
-    def initialize(self, of: "Origin | None" = None) -> None:
+    def initialize(self, answered: Answered, of: "Origin | None" = None) -> None:
+        self._answered = answered
         if of is not None:
             self._of, self.plugin = of, of.plugin
 
@@ -315,9 +323,12 @@ class Endpoint(RequestHandler):
 
     # -- in the call -------------------------------------------------------------------------
 
-    def body(self, schema: str) -> Mapping[str, Any]:
+    def body(self, schema: str = "") -> Mapping[str, Any]:
         """The JSON body, held against ``schemas/<schema>.json`` (a plugin's own), with its defaults and without what it
-        does not know. Raises :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        does not know; without a name, against the one that the method's description says it takes. Raises
+        :class:`UnsupportedMediaType`, :class:`ValidationFailed`."""
+        if not schema and (said := description_of(type(self), self.request.method or "")) is not None:
+            schema = said.takes
         schemas = self._of.schemas if self._of is not None else self.web.schemas
         return schemas.check(schema, self.json())
 
@@ -446,6 +457,13 @@ class NothingHere(Endpoint):
     get = head = post = put = patch = delete = options = _nothing
 
 
+def finished(handler: RequestHandler) -> None:
+    """What is done when an answer is on its way."""
+    if isinstance(handler, Endpoint):
+        handler._answered(handler.get_status(), handler.request.request_time())
+    log_request(handler)
+
+
 def log_request(handler: RequestHandler) -> None:
     """One line a request: no query, no header, no body."""
     if not _OF_REQUESTS.isEnabledFor(logging.INFO):
@@ -469,6 +487,7 @@ def nested(web: Web, rules: Any) -> Application:
     return Application(
         rules,
         default_handler_class=NothingHere,
-        log_function=log_request,
+        default_handler_args={"answered": web.services.meters.route(NOWHERE)},
+        log_function=finished,
         hydracore_web=web,
     )

@@ -12,6 +12,18 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _LANGUAGE = re.compile(r"(?P<tag>[a-z]{2,8}(-[a-z0-9]{1,8}){0,3})(\s*;\s*q=(?P<weight>[01](\.[0-9]{0,3})?))?")
+# Looked for in this order, for most say that they are some of those after them, too.
+_PROGRAMS = (
+    *(("Edg", "Edge"), ("OPR/", "Opera"), ("SamsungBrowser/", "Samsung Internet"), ("FxiOS/", "Firefox")),
+    *(("Firefox/", "Firefox"), ("CriOS/", "Chrome"), ("Chrome/", "Chrome"), ("Safari/", "Safari")),
+)
+_SYSTEMS = (
+    *(("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows")),
+    *(("CrOS", "ChromeOS"), ("Mac OS X", "macOS"), ("Linux", "Linux")),
+)
+_FIRST_WORD = re.compile(r"[^\s/(]*")
+_LONGEST_AGENT = 400
+_LONGEST_DEVICE = 60
 _UNIX_SOCKET = "0.0.0.0"  # noqa: S104  # what Tornado calls the peer of one; nothing is bound
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -48,6 +60,15 @@ def languages(header: str) -> str:
     weighted = [(float(match["weight"] or 1), match["tag"]) for match in found if match]
     wanted = [tag for weight, tag in sorted(weighted, key=lambda item: -item[0]) if weight > 0]
     return ",".join(wanted[:5])
+
+
+def device_of(request: HTTPServerRequest) -> str:
+    """What a User-Agent says of the device, in a few words: "Firefox on Linux", "curl". It is the client's own word,
+    for its owner's eyes, and decides nothing."""
+    agent = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")[:_LONGEST_AGENT]))
+    program = next((name for mark, name in _PROGRAMS if mark in agent), "") or _FIRST_WORD.match(agent)[0]  # type: ignore[index]  # it matches "" too
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    return " on ".join(part for part in (program, system) if part)[:_LONGEST_DEVICE]
 
 
 def check_origin(request: HTTPServerRequest, origins: Sequence[str]) -> None:

@@ -25,6 +25,11 @@ class Cookies:
             "samesite": config.cookies.same_site.capitalize(),
         }
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The access token's and the refresh token's."""
+        return self._access, self._refresh
+
     def access_token(self, jar: Mapping[str, object]) -> str:
         return _value(jar, self._access)
 

@@ -3,20 +3,25 @@
 import re
 from base64 import b64decode
 
-from hydracore.errors import InvalidCredentials
+from hydracore.errors import InvalidCredentials, LoginRefused, TokenRefused, TooManyRequests
 from hydracore.flows.login import log_in
 from hydracore.web.access import public
 from hydracore.web.base import BASIC, Endpoint
+from hydracore.web.client import device_of
+from hydracore.web.described import described
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PASSWORD = 128
+_REFUSES = (InvalidCredentials, LoginRefused, TokenRefused, TooManyRequests)
 
 
 @public
 class Login(Endpoint):
+    @described("Log in", takes="login", gives={200: "tokens"}, refuses=_REFUSES, sets_cookies=True)
     async def post(self) -> None:
-        body = self.body("login")
-        grant = await log_in(self.web.services, body["email"], body["password"], self.network)
+        body, device = self.body(), device_of(self.request)
+        services, language = self.web.services, self.language
+        grant = await log_in(services, body["email"], body["password"], self.network, language=language, device=device)
         await self.leave_session()
         self.sign_in(grant)
 
@@ -27,9 +32,17 @@ class Token(Endpoint):
 
     challenge = BASIC
 
+    @described(
+        "Tokens for a program",
+        "For first-party command lines and tools: the tokens are in the body, and there is never a cookie.",
+        gives={200: "tokens"},
+        refuses=_REFUSES,
+        by=("basic",),
+    )
     async def post(self) -> None:
         email, password = basic_credentials(self.request.headers.get("Authorization", ""))
-        grant = await log_in(self.web.services, email, password, self.network)
+        services, device = self.web.services, device_of(self.request)
+        grant = await log_in(services, email, password, self.network, language=self.language, device=device)
         self.reply(grant.public())
 
 

@@ -3,19 +3,24 @@
 import inspect
 import re
 from abc import ABCMeta
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from tornado.routing import PathMatches, Rule
 from tornado.web import Application
 
+from hydracore.config import Config
 from hydracore.errors import PluginError
 from hydracore.loading import Owned
 from hydracore.records import Route
 from hydracore.registry import Registry
-from hydracore.validation import Schemas, schemas_in
-from hydracore.web import login, recovery, registration, service, session, verification
+from hydracore.validation import Schemas, answer_schemas, schemas_in
+from hydracore.web import account, login, management, recovery, registration, service, session, verification
 from hydracore.web.access import access_of
 from hydracore.web.base import Endpoint, Origin, Web, nested
+from hydracore.web.described import misdescribed
+from hydracore.web.docs import Published, published
+from hydracore.web.openapi import Listed, document
 
 # Tried in this order: those that are asked most stand first.
 AUTH: dict[str, type[Endpoint]] = {
@@ -29,6 +34,15 @@ AUTH: dict[str, type[Endpoint]] = {
     "/resend-verification": verification.ResendVerification,
     "/forgot-password": recovery.ForgotPassword,
     "/reset-password": recovery.ResetPassword,
+    "/change-password": account.ChangePassword,
+    "/change-email": account.ChangeEmail,
+    "/confirm-email": account.ConfirmEmail,
+    "/undo-email-change": account.UndoEmailChange,
+    "/undo-deletion": account.UndoDeletion,
+    "/me/export": account.Export,
+    "/sessions": session.Sessions,
+    "/sessions/revoke-others": session.RevokeOthers,
+    "/sessions/{session_id}": session.OneSession,
 }
 
 SERVICE: dict[str, type[Endpoint]] = {
@@ -37,6 +51,14 @@ SERVICE: dict[str, type[Endpoint]] = {
     "/.well-known/jwks.json": service.Jwks,
 }
 
+MANAGEMENT: dict[str, type[Endpoint]] = {
+    "/health/live": service.Live,
+    "/health/ready": service.Ready,
+    "/metrics": management.Metrics,
+}
+
+Calls = tuple[tuple[type[Endpoint], Origin], ...]
+
 # What an endpoint may have of its own among the names that Endpoint has: its methods, and what pages are made with.
 _FREE = frozenset(
     {"get", "head", "post", "put", "patch", "delete", "options"}
@@ -44,7 +66,7 @@ _FREE = frozenset(
 )
 # What is there in a request only, and what any class has and may not have another of.
 _OF_REQUESTS = frozenset(
-    {"_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
+    {"_answered", "_chunks", "_deadline", "_finished", "_headers", "_received", "_request_id", "_status_code"}
     | {"application", "request", "web"}
 )
 _OF_OBJECTS = frozenset({"__getattr__", "__getattribute__", "__init__", "__new__", "__setattr__"})
@@ -53,30 +75,68 @@ _PARAMETER = re.compile(r"\\\{([a-z][a-z0-9_]*)\\\}")
 
 
 def auth_rules(web: Web, prefix: str) -> list[Rule]:
-    """The auth API under ``prefix``, the plugins' calls included, for the rules of any Tornado application."""
-    return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), nested(web, _auth_table(web, prefix)))]
+    """The auth API under ``prefix``, the plugins' calls and the description of all included, for the rules of any
+    Tornado application."""
+    table = [*_auth_table(web, prefix), *_published_table(web, prefix, root=prefix, service=False)]
+    return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), nested(web, table))]
 
 
 def service_rules(web: Web) -> list[Rule]:
     """Health and published keys, at the root."""
-    application = nested(web, _service_table())
+    application = nested(web, _table(web, SERVICE))
     return [Rule(PathMatches(_pattern(path)), application) for path in SERVICE]
 
 
 def standalone(web: Web, prefix: str) -> Application:
     """All of it, with our 404 for every other path."""
-    return nested(web, [*_auth_table(web, prefix), *_service_table()])
+    return nested(
+        web, [*_auth_table(web, prefix), *_table(web, SERVICE), *_published_table(web, prefix, root="", service=True)]
+    )
+
+
+def operators(web: Web) -> Application:
+    """What the management listener serves."""
+    return nested(web, _table(web, MANAGEMENT))
 
 
 def _auth_table(web: Web, prefix: str) -> list[Rule]:
-    table = [Rule(PathMatches(_pattern(prefix + path)), endpoint) for path, endpoint in AUTH.items()]
-    for endpoint, origin in web.plugins:
-        table.append(Rule(PathMatches(_pattern(prefix + origin.path)), endpoint, {"of": origin}))
-    return table
+    table = _table(web, AUTH, prefix)
+    return [*table, *(_rule(web, prefix + origin.path, endpoint, of=origin) for endpoint, origin in web.plugins)]
 
 
-def _service_table() -> list[Rule]:
-    return [Rule(PathMatches(_pattern(path)), endpoint) for path, endpoint in SERVICE.items()]
+def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> list[Rule]:
+    return [_rule(web, prefix + path, endpoint) for path, endpoint in calls.items()]
+
+
+def _rule(web: Web, path: str, endpoint: type[Endpoint], called: str = "", **given: Any) -> Rule:
+    # Named as the table has it, never as a client writes it: there are no more names than rows.
+    answered = web.services.meters.route(called or path)
+    return Rule(PathMatches(_pattern(path)), endpoint, {"answered": answered, **given})
+
+
+def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list[Rule]:
+    """The description and its page, under ``root``: a host has its own things elsewhere."""
+    config = web.services.settings
+    if not config.server.docs:
+        return []
+    files = published(description(config, prefix, web.schemas, web.plugins, service=service))
+    # What the page loads counts as the page: its names change with every version.
+    called = {path: root + ("/docs" if path.startswith("/docs") else path) for path in files}
+    return [_rule(web, root + path, Published, called[path], file=file) for path, file in files.items()]
+
+
+def description(config: Config, prefix: str, schemas: Schemas, plugins: Calls, *, service: bool) -> dict[str, Any]:
+    """What OpenAPI 3.1 says of the calls under ``prefix``, with ``service`` of health and keys too."""
+    answers = answer_schemas()
+    rows = [
+        Listed(prefix, path, each, "auth", schemas.by_name, answers, ours=True) for path, each in sorted(AUTH.items())
+    ]
+    for each, origin in plugins:
+        known = origin.schemas.by_name
+        rows.append(Listed(prefix, origin.path, each, origin.name, known, known))
+    if service:
+        rows += [Listed("", path, each, "service", {}, answers, ours=True) for path, each in SERVICE.items()]
+    return document(config, rows, answers)
 
 
 def _pattern(path: str) -> str:
@@ -86,14 +146,14 @@ def _pattern(path: str) -> str:
 # -- the plugins' ----------------------------------------------------------------------------------
 
 
-def plugin_calls(registry: Registry) -> tuple[tuple[type[Endpoint], Origin], ...]:
-    """The calls of the loaded plugins. Raises :class:`PluginError` for an endpoint that is none, or does not say
-    whom it answers, and for a schema that is none."""
+def plugin_calls(registry: Registry) -> Calls:
+    """The calls of the loaded plugins. Raises :class:`PluginError` for an endpoint that is none, does not say
+    whom it answers or describes itself wrongly, and for a schema that is none."""
     schemas = {name: _schemas(name, owned) for name, owned in registry.loaded.items()}
     calls: list[tuple[type[Endpoint], Origin]] = []
     for route in registry.routes.values():
         name = registry.owner_of(route)
-        _audit(name, route)
+        _audit(name, route, schemas[name])
         _check_reached(name, route.path, [origin.path for _, origin in calls])
         calls.append((route.endpoint, Origin(name, registry.loaded[name].plugin, route.path, schemas[name])))
     return tuple(calls)
@@ -132,13 +192,14 @@ def _overriding(path: str, endpoint: type[Endpoint]) -> Iterator[str]:
         yield f"{what} has the challenge {endpoint.challenge!r}, which is no WWW-Authenticate header"
 
 
-def _audit(name: str, route: Route) -> None:
+def _audit(name: str, route: Route, schemas: Schemas) -> None:
     endpoint = route.endpoint
     if not (isinstance(endpoint, type) and issubclass(endpoint, Endpoint)):
         raise PluginError(
             name, f"The plugin {name} registers {endpoint!r} for {route.path}: it takes a subclass of Endpoint."
         )
-    for problem in audited([(route.path, endpoint)]):
+    known = schemas.by_name
+    for problem in (*audited([(route.path, endpoint)]), *misdescribed(endpoint, endpoint.allowed(), known, known)):
         raise PluginError(name, f"The plugin {name} has an endpoint that does not fit: {problem}.")
     try:
         given = re.compile(_pattern(route.path)).groupindex

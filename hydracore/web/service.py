@@ -3,6 +3,7 @@
 from hydracore.errors import KeysUnavailable, NotReady
 from hydracore.web.access import public
 from hydracore.web.base import Endpoint
+from hydracore.web.described import described
 
 _JWKS_MAX_AGE = 30
 
@@ -13,6 +14,7 @@ class Live(Endpoint):
 
     always = True
 
+    @described("Whether the process answers", gives={200: "status"})
     async def get(self) -> None:
         self.reply({"status": "live"})
 
@@ -25,6 +27,7 @@ class Ready(Endpoint):
 
     always = True
 
+    @described("Whether the process can serve", gives={200: "status"}, refuses=(NotReady,))
     async def get(self) -> None:
         if reason := await self.web.not_ready():
             raise NotReady(reason)
@@ -39,6 +42,7 @@ class Jwks(Endpoint):
 
     always = True
 
+    @described("The keys that prove access tokens", gives={200: "jwks"}, refuses=(KeysUnavailable,))
     async def get(self) -> None:
         published = self.web.services.keys.jwks()
         if not published["keys"]:

@@ -1,7 +1,8 @@
 """Writes a line to the log for everything that happens: who signed in, what was refused, which mail went out.
 
 One line an event, named after it, with its fields, from the logger ``hydracore.events``. Warnings are what
-an operator should look at: a stolen refresh token, a mail given up. No configuration.
+an operator should look at: a stolen refresh token, an address that was brought back to its owner, a mail given up. No
+configuration.
 """
 
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from hydracore.plugin import Context, events, hookimpl, logger
 
 log = logger("hydracore.events")
 
-_ALARMING = (events.RefreshReused, events.MailDead)
+_ALARMING = (events.RefreshReused, events.EmailChangeUndone, events.MailDead)
 
 
 class EventLog:

@@ -31,6 +31,7 @@ from hydracore.plugin import (
     ProfileMember,
     RegistrationRefused,
     Route,
+    described,
     hookimpl,
     public,
     verified,
@@ -180,10 +181,17 @@ class Invite(Endpoint):
 
     plugin: Invites
 
+    @described(
+        "Invite somebody",
+        "A code to register with is mailed to the address. The answer is the same, whether or not it has an account.",
+        takes="invite",
+        gives={202: "invited"},
+        refuses=(Forbidden,),
+    )
     async def post(self) -> None:
         if not self.plugin.per_user:
             raise Forbidden("Only operators invite here.")
-        email = self.body("invite")["email"]
+        email = self.body()["email"]
         await self.plugin.spend(self.caller.id)
         try:
             await self.plugin.invite(email, by=self.caller.id, language=self.language)
@@ -199,5 +207,6 @@ class Check(Endpoint):
 
     plugin: Invites
 
+    @described("Whether an invitation is good", takes="check", gives={200: "checked"})
     async def post(self) -> None:
-        self.reply({"good": await self.plugin.is_good(self.body("check")["invite_code"])})
+        self.reply({"good": await self.plugin.is_good(self.body()["invite_code"])})

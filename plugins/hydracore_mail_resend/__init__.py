@@ -77,6 +77,10 @@ def _set_up(key: str, url: str, client: ResendClient) -> Iterator[None]:
             resend.api_key, resend.api_url, resend.default_async_http_client = before
 
 
+# Of the message's headers: what Resend does not write by itself.
+_KEPT = ("Auto-Submitted", "Content-Language")
+
+
 class _Client(ResendClient):
     """Tornado's client in the shape that the library asks for, for one call."""
 
@@ -115,7 +119,8 @@ def _params(message: EmailMessage) -> resend.Emails.SendParams:
         "subject": str(message["Subject"]),
         "text": text.get_content() if text else "",
         "html": html.get_content() if html else "",
-        "headers": {"Auto-Submitted": str(message.get("Auto-Submitted", "auto-generated"))},
+        "headers": {"Auto-Submitted": "auto-generated"}
+        | {name: str(message[name]) for name in _KEPT if name in message},
     }
 
 

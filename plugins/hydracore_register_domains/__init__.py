@@ -1,11 +1,12 @@
 """Lets only addresses of certain domains register: ``[plugins.register_domains] domains = ["example.com"]``.
 
-A domain means itself, not its subdomains. With none at all nobody may register.
+A domain means itself, not its subdomains. With none at all nobody may register. Nor may an account change to an address
+of another domain; one that has such an address keeps it.
 """
 
 import idna
 
-from hydracore.plugin import Context, RegistrationRefused, StartupError, hookimpl
+from hydracore.plugin import ChangeRefused, Context, RegistrationRefused, StartupError, hookimpl
 
 
 class RegisterDomains:
@@ -14,12 +15,19 @@ class RegisterDomains:
 
     @hookimpl
     async def hydracore_before_register(self, email: str) -> None:
-        try:
-            domain = _ascii(email.rpartition("@")[2])
-        except UnicodeError:
-            raise RegistrationRefused from None
-        if domain not in self._domains:
+        if not self._takes(email):
             raise RegistrationRefused
+
+    @hookimpl
+    async def hydracore_before_change_email(self, email: str) -> None:
+        if not self._takes(email):
+            raise ChangeRefused
+
+    def _takes(self, email: str) -> bool:
+        try:
+            return _ascii(email.rpartition("@")[2]) in self._domains
+        except UnicodeError:
+            return False
 
 
 def _configured(domain: str) -> str:

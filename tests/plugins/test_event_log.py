@@ -33,7 +33,7 @@ async def test_one_line_an_event(
     [record] = caplog.records
     assert (record.name, record.getMessage()) == ("hydracore.events", kind.__name__)
     assert dataclasses.asdict(event).items() <= record.__dict__.items()
-    alarming = (events.RefreshReused, events.MailDead)
+    alarming = (events.RefreshReused, events.EmailChangeUndone, events.MailDead)
     assert record.levelno == (logging.WARNING if kind in alarming else logging.INFO)
 
 

@@ -127,7 +127,8 @@ async def test_in_the_guests_language(open_site: OpenSite) -> None:
     for guest, language, subject in (
         ("de@example.com", "de-AT,en;q=0.5", "Einladung zu HydraCore"),
         ("en@example.com", "en,de;q=0.9", "You are invited to HydraCore"),
-        ("fr@example.com", "fr,de;q=0.2", "Einladung zu HydraCore"),
+        ("fr@example.com", "fr,de;q=0.2", "Invitation à rejoindre HydraCore"),
+        ("nl@example.com", "nl,de;q=0.2", "Einladung zu HydraCore"),
     ):
         await site.post("invites", {"email": guest}, Accept_Language=language, **bearer)
         await site.box.letter(guest, about=subject)

@@ -106,7 +106,7 @@ async def test_a_letter_is_taken_over(open_api: Open, sender: Any, write: Any) -
     assert body["from"] == "HydraCore <no-reply@example.org>"
     assert body["to"] == ["ada@example.com"]
     assert body["subject"] == letter["Subject"]
-    assert body["headers"] == {"Auto-Submitted": "auto-generated"}
+    assert body["headers"] == {"Auto-Submitted": "auto-generated", "Content-Language": "en"}
     for part in ("text", "html"):
         assert "314159" in body[part]
 

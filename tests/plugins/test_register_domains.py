@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hydracore.plugin import RegistrationRefused, StartupError
+from hydracore.plugin import ChangeRefused, RegistrationRefused, StartupError
 
 
 @pytest.mark.parametrize("email", ["ada@example.com", "ada@EXAMPLE.com", "ada@exämple.org", "ada@xn--exmple-cua.org"])
@@ -12,6 +12,7 @@ async def test_its_domains_may_register(make: Any, email: str) -> None:
     """Addresses of the configured domains pass, in any case and in either form of an international name."""
     plugin = make("register_domains", domains=["Example.COM", "EXÄMPLE.org"])
     await plugin.hydracore_before_register(email)
+    await plugin.hydracore_before_change_email(email)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,8 @@ async def test_others_may_not(make: Any, email: str) -> None:
     plugin = make("register_domains", domains=["example.com", "strasse.de"])
     with pytest.raises(RegistrationRefused):
         await plugin.hydracore_before_register(email)
+    with pytest.raises(ChangeRefused):
+        await plugin.hydracore_before_change_email(email)
 
 
 async def test_no_domain_nobody(make: Any) -> None:
@@ -56,3 +59,13 @@ async def test_it_is_asked(open_site: Any) -> None:
     answer = await site.post("register", {"email": "eve@example.org", "password": "correct horse battery"})
     assert answer.code == 403
     assert b"registration_refused" in answer.body
+
+
+async def test_nor_by_a_change(open_site: Any) -> None:
+    """Nobody changes to an address of another domain."""
+    site = await open_site(plugins={"enabled": ["register_domains"], "register_domains": {"domains": ["example.com"]}})
+    held = {"Authorization": f"Bearer {(await site.verified())['access_token']}"}
+    body = {"password": "correct horse battery staple", "email": "ada@example.org"}
+    answer = await site.post("change-email", body, **held)
+    assert (answer.code, b"change_refused" in answer.body) == (403, True)
+    assert (await site.post("change-email", {**body, "email": "countess@example.com"}, **held)).code == 200

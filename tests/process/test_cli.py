@@ -37,11 +37,13 @@ def run(tmp_path: Path, mongod_uri: str) -> Run:
 
 def story(run: Run, **environment: str) -> None:
     """Every data command, one after the other."""
-    assert run("users", "create", "ada@example.com", "--password-stdin", stdin=f"{PASSWORD}\n", **environment)[0] == 0
+    create = ("users", "create", "ada@example.com", "--password-stdin", "--language", "de-AT,de")
+    assert run(*create, stdin=f"{PASSWORD}\n", **environment)[0] == 0
     code, _, said = run("users", "create", "ADA@example.com", "--password-stdin", stdin=f"{PASSWORD}\n", **environment)
     assert (code, said) == (1, "hydracore: The address ADA@example.com has an account already.\n")
     [user] = json.loads(run("users", "list", "--json", **environment)[1])
     assert (user["email"], user["verified"], user["disabled"]) == ("ada@example.com", False, False)
+    assert user["language"] == "de-at,de"
     assert run("users", "disable", "Ada@Example.com", **environment)[1] == "Disabled ada@example.com.\n"
     assert "yes" in run("users", "list", **environment)[1]
     assert run("users", "enable", "ada@example.com", **environment)[0] == 0
@@ -116,10 +118,12 @@ def test_rotated_keys_reach_a_running_server(run: Run, start: StartServer) -> No
 
 
 def test_refused_passwords(run: Run) -> None:
-    """A password that a policy refuses is refused here too, with the reason."""
+    """A password that a policy refuses is refused here too, with the reason; so is what else makes no account."""
     code, _, said = run("users", "create", "ada@example.com", "--password-stdin", stdin="password1\n")
     assert (code, said) == (1, "hydracore: This is among the most common passwords. Choose another.\n")
     assert run("users", "create", "no address", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 1
+    german = run("users", "language", "ada@example.com", "Deutsch!")
+    assert german == (1, "", "hydracore: Deutsch! is no language: write de, or pt-br.\n")
     long = run("users", "create", "ada@example.com", "--password-stdin", stdin=f"{'x y' * 50}\n")
     assert long == (1, "", "hydracore: This should have at most 128 characters.\n")
     assert run("users", "create", "ada@example.com", "--password-stdin", stdin="\udcff" * 9)[2] == (

@@ -301,7 +301,7 @@ async def test_a_request_at_the_last_moment(open_site: OpenSite, monkeypatch: py
             await asyncio.sleep(0)
 
     monkeypatch.setattr(hydra, "drain", nothing_to_wait_for)
-    draining = asyncio.ensure_future(_drain(server, hydra, 10))
+    draining = asyncio.ensure_future(_drain([server], hydra, 10))
     await asyncio.sleep(0.3)
     may_end.set()
     answer = await reader.read()

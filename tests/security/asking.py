@@ -26,6 +26,17 @@ CALLS: dict[str, dict[str, Any]] = {
     "resend-verification": {"email": EMAIL},
     "forgot-password": {"email": EMAIL},
     "reset-password": {"token": "x", "new_password": NEW},
+    "undo-email-change": {"token": "x"},
+    "undo-deletion": {"token": "x"},
+}
+
+# What the calls of those who are signed in take, by the schema's name.
+OWN_CALLS: dict[str, dict[str, Any]] = {
+    "change-password": {"current_password": PASSWORD, "new_password": NEW},
+    "change-email": {"password": PASSWORD, "email": OTHER},
+    "confirm-email": {"code": "123456"},
+    "delete-account": {"password": PASSWORD},
+    "revoke-others": {},
 }
 
 

@@ -70,12 +70,13 @@ async def test_v4_1_4_methods(site: Site, method: str) -> None:
         answer = await exchange(site, request.encode())
         assert answer.startswith(b"HTTP/1.1 405 "), (call, answer)
         assert b"\r\nAllow: POST, OPTIONS\r\n" in answer
-    for path in ("/auth/me", "/health/live", "/health/ready", "/.well-known/jwks.json"):
-        if method not in ("GET", "HEAD"):
+    reading = dict.fromkeys(("/health/live", "/health/ready", "/.well-known/jwks.json"), "GET, HEAD, OPTIONS")
+    for path, allow in {"/auth/me": "GET, HEAD, DELETE, OPTIONS", **reading}.items():
+        if method not in allow:
             request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             answer = await exchange(site, request.encode())
             assert answer.startswith(b"HTTP/1.1 405 "), (path, answer)
-            assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in answer
+            assert f"\r\nAllow: {allow}\r\n".encode() in answer
 
 
 SMUGGLED = b"GET /auth/me HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

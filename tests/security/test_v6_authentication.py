@@ -98,10 +98,10 @@ async def test_v6_1_2_words_are_written_down(open_site: OpenSite) -> None:
 def test_v6_1_3_ways_are_written_down() -> None:
     """The README lists every call there is and no other, so every way to sign in, with its credentials."""
     table = page("README.md")
-    told = set(re.findall(r"^\| (?:GET|POST) `(/auth/[a-z-]+)`", table, re.MULTILINE))
+    told = set(re.findall(r"^\| (?:GET|POST|DELETE) `(/auth/[a-z_{}/-]+)`", table, re.MULTILINE))
     assert told == {f"/auth{path}" for path in AUTH}
     rows = re.findall(r"^\| POST `/auth/([a-z-]+)`.*\| 20[01] tokens.*$", table, re.MULTILINE)
-    assert rows == ["register", "login", "token", "refresh", "verify-email"]
+    assert rows == ["register", "login", "token", "refresh", "verify-email", "change-password", "confirm-email"]
 
 
 # -- 6.2 ---------------------------------------------------------------------------------------------
@@ -127,6 +127,17 @@ async def test_v6_2_2_a_new_password(site: Site) -> None:
     """Whoever has an account sets a new password by a mailed token; the old one signs in no more."""
     await site.verified()
     assert (await reset(site, await forgotten(site))).code == 200
+    refused(await log_in(site), 401, "invalid_credentials")
+    tokens(await log_in(site, NEW))
+
+
+async def test_v6_2_3_the_current_password(site: Site) -> None:
+    """change-password takes the current password and the new one; a wrong one changes nothing."""
+    grant = await site.verified()
+    body = {"current_password": "not the password", "new_password": NEW}
+    refused(await site.post("change-password", body, **bearer(grant["access_token"])), 403, "invalid_password")
+    body["current_password"] = PASSWORD
+    tokens(await site.post("change-password", body, **bearer(grant["access_token"])))
     refused(await log_in(site), 401, "invalid_credentials")
     tokens(await log_in(site, NEW))
 
@@ -289,9 +300,7 @@ async def test_v6_3_4_no_other_ways(site: Site) -> None:
         "/auth/otp",
         "/auth/magic-link",
         "/auth/impersonate",
-        "/auth/change-password",
         "/auth/debug",
-        "/auth/sessions",
         "/admin",
         "/metrics",
         "/.well-known/openid-configuration",
@@ -311,6 +320,14 @@ async def test_v6_3_7_owner_is_told(site: Site) -> None:
     assert NEW not in letter
     assert token not in letter
     assert len([each for each in site.box.letters if "was changed" in each["Subject"]]) == 1
+
+
+async def test_v6_3_7_former_address_is_told(site: Site) -> None:
+    """After a change of the address the former one gets a mail that says so, without the new one in it."""
+    held = bearer((await site.verified())["access_token"])
+    assert (await site.post("change-email", {"password": PASSWORD, "email": OTHER}, **held)).code == 200
+    tokens(await site.post("confirm-email", {"code": await site.box.change_code(OTHER)}, **held))
+    assert OTHER not in await site.box.letter(EMAIL, about="address was changed")
 
 
 def seen(answer: HTTPResponse) -> Any:
@@ -407,7 +424,7 @@ def test_v6_4_6_operators_choose_no_password() -> None:
         [sys.executable, "-m", "hydracore", "users", "--help"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     commands = re.findall(r"^  ([a-z-]+) ", said.partition("Commands:")[2], re.MULTILINE)
-    assert sorted(commands) == ["create", "delete", "disable", "enable", "list"]
+    assert sorted(commands) == ["create", "delete", "disable", "enable", "language", "list"]
 
 
 async def test_v6_4_6_started_by_another(site: Site) -> None:

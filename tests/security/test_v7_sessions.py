@@ -240,17 +240,61 @@ async def test_v7_4_5_ended_by_an_operator(site: Site) -> None:
 
 
 async def test_v7_5_1_a_session_changes_no_credential(site: Site) -> None:
-    """Whoever holds a session, and nothing else, changes neither address nor password: no call takes them."""
+    """Whoever holds a session, and nothing else, changes neither address nor password."""
     first = await site.verified()
-    change = {"email": OTHER, "password": NEW, "new_password": NEW, "token": "x"}
+    change = {"email": OTHER, "password": NEW, "current_password": NEW, "new_password": NEW, "token": "x"}
     held = bearer(first["access_token"])
-    for method in ("POST", "PUT", "PATCH", "DELETE"):
+    for method in ("POST", "PUT", "PATCH"):
         assert (await site.ask(method, "/auth/me", body=change, **held)).code == 405
     refused(await site.post("reset-password", change, **held), 400, "invalid_token")
-    for path in ("password", "change-password", "email", "me/password", "me/email", "users"):
+    for path in ("change-password", "change-email"):
+        refused(await site.post(path, change, **held), 403, "invalid_password")
+        for member in ("password", "current_password"):
+            body = {name: value for name, value in change.items() if name != member}
+            assert (await site.post(path, body, **held)).code in (403, 422)
+    for path in ("password", "email", "me/password", "me/email", "users"):
         refused(await site.post(path, change, **held), 404, "not_found")
     refused(await log_in(site, NEW), 401, "invalid_credentials")
     refused(await log_in(site, NEW, OTHER), 401, "invalid_credentials")
+    tokens(await log_in(site))
+
+
+async def test_v7_4_2_closed_by_their_owners(site: Site) -> None:
+    """Whoever closes the account is signed out everywhere, at once, and so are those who know the password."""
+    first = await site.verified()
+    second = tokens(await log_in(site))
+    answer = await site.ask("DELETE", "/auth/me", body={"password": PASSWORD}, **bearer(second["access_token"]))
+    assert answer.code == 200
+    for grant in (first, second):
+        await ended(site, grant)
+    refused(await log_in(site), 401, "invalid_credentials")
+
+
+async def test_v7_5_2_sessions_seen_and_ended(site: Site) -> None:
+    """An owner sees where the account is signed in, and ends what is not wanted."""
+    first = await site.verified()
+    second = tokens(await log_in(site))
+    held = bearer(second["access_token"])
+    sessions = json.loads((await site.ask("GET", "/auth/sessions", **held)).body)["sessions"]
+    assert {"device", "network", "created_at", "last_used_at"} < set(sessions[0])
+    other = next(session["id"] for session in sessions if not session["current"])
+    assert (await site.ask("DELETE", f"/auth/sessions/{other}", **held)).code == 204
+    assert json.loads((await site.post("sessions/revoke-others", **held)).body) == {"ended": len(sessions) - 2}
+    refused(await site.me(first["access_token"]), 401, "not_authenticated")
+    assert (await site.me(second["access_token"])).code == 200
+
+
+async def test_v7_5_3_the_password_again(site: Site) -> None:
+    """Each call that touches what an owner signs in with asks for the password, and takes none but the right one."""
+    held = bearer((await site.verified())["access_token"])
+    calls = {
+        "change-password": {"current_password": "not the password", "new_password": NEW},
+        "change-email": {"password": "not the password", "email": OTHER},
+    }
+    for call, body in calls.items():
+        refused(await site.post(call, body, **held), 403, "invalid_password")
+    answer = await site.ask("DELETE", "/auth/me", body={"password": "not the password"}, **held)
+    refused(answer, 403, "invalid_password")
     tokens(await log_in(site))
 
 

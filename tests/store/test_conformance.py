@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from support import DRIVERS
 from tornado.ioloop import IOLoop
 
-from hydracore.errors import StartupError, StoreUnavailable
-from hydracore.models import Code, MailIntent, Session, SigningKey, User
+from hydracore.errors import EmailTaken, StartupError, StoreUnavailable
+from hydracore.models import Address, Backlog, Closing, Code, Former, MailIntent, Session, SigningKey, User
 from hydracore.records import Collection, Index
 from hydracore.store import Store
 
@@ -114,6 +115,95 @@ async def test_rehash_loses_to_a_new_password(store: Store) -> None:
     now = await store.users.by_id("user1")
     assert now
     assert now.password_hash == "new"
+
+
+def former(number: int, ends: datetime = LATER) -> Former:
+    return Former(f"old{number}@example.com", f"old{number}@example.com", "nonce", f"digest{number}", ends)
+
+
+async def test_addresses_change_once(store: Store) -> None:
+    """Of 50 changes of one epoch at once, one goes through; and of 50 that bring the address back, one."""
+    await store.users.add(user())
+    new = [Address(f"new{number}@example.com", f"new{number}@example.com") for number in range(50)]
+    done = await asyncio.gather(*(store.users.change_address(user(), address, [former(1)]) for address in new))
+    [changed] = [found for found in done if found]
+    assert (changed.epoch, changed.formers(NOW)) == (1, [former(1)])
+    assert await store.users.by_former("digest1", NOW) == changed
+    assert await store.users.by_former("digest1", LATER) is None
+    done = await asyncio.gather(*(store.users.bring_back(changed, former(1), ()) for _ in range(50)))
+    [back] = [found for found in done if found]
+    assert (back.email, back.epoch, back.password_hash, back.formers(NOW)) == ("old1@example.com", 2, "", [])
+
+
+async def test_addresses_are_of_one_account(store: Store) -> None:
+    """An account changes to none that another has. Where the server has unique indexes over lists, which mongomock has
+    not, it is added with none, and changes to none, that is kept for another, until that is let go of."""
+    for number in (1, 2):
+        await store.users.add(user(number))
+    with pytest.raises(EmailTaken):
+        await store.users.change_address(user(), Address("u2@example.com", "u2@example.com"), [])
+    await store.users.change_address(user(), Address("new@example.com", "new@example.com"), [former(1)])
+    kept = Address(former(1).email, former(1).key)
+    if store._driver != "memory":
+        assert not await store.users.add(user(3, address_key=kept.key))
+        with pytest.raises(EmailTaken):
+            await store.users.change_address(user(2), kept, [])
+    found = await store.users.holding(kept.key)
+    assert found
+    assert found.id == "user1"
+    assert await store.users.release(NOW) == 0
+    assert await store.users.release(LATER) == 1
+    assert await store.users.holding(kept.key) is None
+    assert await store.users.change_address(user(2), kept, [])
+
+
+async def test_closed_accounts(store: Store) -> None:
+    """Of 50 closings at once one goes through; until the end one of 50 opens the account again, and from the end on
+    none does, and one deletes it. An operator's word ends it."""
+    closing = Closing("nonce", "digest", LATER)
+    await store.users.add(user())
+    done = await asyncio.gather(*(store.users.close(user(), closing) for _ in range(50)))
+    [closed] = [found for found in done if found]
+    assert (closed.disabled, closed.closed, closed.epoch) == (True, closing, 1)
+    assert await store.users.by_closing("digest", NOW) == closed
+    assert await store.users.delete_closed("user1", NOW) is None
+    done = await asyncio.gather(*(store.users.reopen("user1", "digest", NOW) for _ in range(50)))
+    [opened] = [found for found in done if found]
+    assert (opened.disabled, opened.closed) == (False, None)
+    assert await store.users.close(opened, closing)
+    assert await store.users.by_closing("digest", LATER) is None
+    assert await store.users.reopen("user1", "digest", LATER) is None
+    assert await store.users.over(NOW, 10) == []
+    assert [found.id for found in await store.users.over(LATER, 10)] == ["user1"]
+    for word, disabled in ((store.users.enable, False), (store.users.disable, True)):
+        said = await word("user1")
+        assert said
+        assert (said.disabled, said.closed) == (disabled, None)
+        assert await store.users.delete_closed("user1", LATER) is None
+        again = await store.users.enable("user1")
+        assert again
+        assert await store.users.close(again, closing)
+    done = await asyncio.gather(*(store.users.delete_closed("user1", LATER) for _ in range(50)))
+    assert len([found for found in done if found]) == 1
+
+
+async def test_own_sessions(store: Store) -> None:
+    """Those of an account and an epoch that are live are found, the latest used first, and ended one by one or but
+    for one; others' are not."""
+    for number, moved in enumerate((0, 30, 10)):
+        await store.sessions.add(replace(session(number), rotated_at=NOW + timedelta(seconds=moved)))
+    await store.sessions.add(session(3, epoch=1))
+    await store.sessions.add(session(4, ends_at=NOW))
+    await store.sessions.add(replace(session(5), user_id="user2"))
+    assert [found.id for found in await store.sessions.of_user("user1", 0, NOW, 10)] == ["s1", "s2", "s0"]
+    assert [found.id for found in await store.sessions.of_user("user1", 0, NOW, 2)] == ["s1", "s2"]
+    for number in (3, 4, 5):
+        assert await store.sessions.end_own(f"s{number}", "user1", 0, NOW) is None
+    done = await asyncio.gather(*(store.sessions.end_own("s0", "user1", 0, NOW) for _ in range(50)))
+    assert len([found for found in done if found]) == 1
+    assert await store.sessions.end_others("s1", "user1", 0, NOW) == 1
+    assert await store.sessions.live("s1", NOW)
+    assert await store.sessions.live("s5", NOW)
 
 
 async def test_sessions_advance_once(store: Store) -> None:
@@ -235,6 +325,18 @@ async def test_dead_letters(store: Store) -> None:
     assert again.attempts == 1
 
 
+async def test_backlog(store: Store) -> None:
+    """The backlog is what waits, due or not, what is dead, and how late the latest is that nobody has leased."""
+    assert await store.outbox.backlog(NOW) == Backlog(0, 0, 0.0)
+    for number in range(1, 6):
+        await store.outbox.add(intent(number))
+    taken = await store.outbox.lease("w", LATER, LATER + timedelta(1))
+    assert taken
+    assert await store.outbox.backlog(NOW + timedelta(seconds=12)) == Backlog(5, 0, 10.0)
+    await store.outbox.bury(taken, "550")
+    assert await store.outbox.backlog(NOW) == Backlog(4, 1, 0.0)
+
+
 async def test_released_leases_do_not_count(store: Store) -> None:
     """An attempt that was given back unused is none."""
     await store.outbox.add(intent())
@@ -322,7 +424,7 @@ async def test_plans_use_indexes(mongod_uri: str) -> None:
         "users": [{"_id": "x"}, {"address_key": "x"}],
         "sessions": [{"_id": "x", "expires_at": {"$gt": NOW}, "ends_at": {"$gt": NOW}}, {"user_id": "x"}],
         "codes": [{"_id": "x"}, {"digest": "x", "kind": "reset", "expires_at": {"$gt": NOW}}, {"user_id": "x"}],
-        "outbox": [{"dead": False, "due_at": {"$lte": NOW}}, {"_id": "x", "lease": "y"}],
+        "outbox": [{"dead": False, "due_at": {"$lte": NOW}}, {"dead": True}, {"_id": "x", "lease": "y"}],
         "refusals": [{"request_id": "x", "expires_at": {"$gt": NOW}}],
     }
     for name, filters in queries.items():

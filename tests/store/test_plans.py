@@ -1,15 +1,18 @@
 """What the database does for each call: it looks documents up, and never through a whole collection."""
 
+import json
 from base64 import b64encode
 from typing import Any
 
 from support import PASSWORD, OpenSite, tokens
 
-EMAIL = "ada@example.com"
+from hydracore.flows.sweep import sweep
+
+EMAIL, OTHER, NEW = "ada@example.com", "countess@example.com", "an entirely new password"
 
 
-async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str) -> None:
-    """mongod's own profile of every operation that all ten calls, the mail and the explanations of refusals make: each
+async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, expected_logs: list[str]) -> None:
+    """mongod's own profile of every operation that all calls, the mail and the explanations of refusals make: each
     finds its documents by an index, and reads no more of them than it needs."""
     site = await open_site(limits={"enabled": True})
     database = site.hydra.services.store._database
@@ -33,9 +36,35 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str) 
         tokens(await site.ask("POST", "/auth/token", Authorization=f"Basic {basic}"))
         for call in ("resend-verification", "forgot-password"):
             assert (await site.post(call, {"email": EMAIL})).code in (200, 429)
-        reset = {"token": await site.box.reset_token(EMAIL), "new_password": "an entirely new one"}
+        held = {"Authorization": f"Bearer {grant['access_token']}"}
+        sessions = json.loads((await site.ask("GET", "/auth/sessions", **held)).body)["sessions"]
+        assert (await site.ask("DELETE", f"/auth/sessions/{sessions[0]['id']}", **held)).code == 204
+        assert (await site.post("sessions/revoke-others", **held)).code == 200
+        grant = tokens(await site.post("login", {"email": EMAIL, "password": PASSWORD}))
+        held = {"Authorization": f"Bearer {grant['access_token']}"}
+        change = {"current_password": PASSWORD, "new_password": NEW}
+        grant = tokens(await site.post("change-password", change, **held))
+        held = {"Authorization": f"Bearer {grant['access_token']}"}
+        assert (await site.post("change-email", {"password": NEW, "email": OTHER}, **held)).code == 200
+        tokens(await site.post("confirm-email", {"code": await site.box.change_code(OTHER)}, **held))
+        undo = {"token": await site.box.undo_token(EMAIL)}
+        expected_logs.append("EmailChangeUndone")
+        assert (await site.post("undo-email-change", undo)).code == 200
+        reset = {"token": await site.box.reset_token(EMAIL, 2), "new_password": "an entirely new one"}
         assert (await site.post("reset-password", reset)).code == 200
         assert (await site.post("logout", {"refresh_token": grant["refresh_token"]})).code == 204
+        grant = tokens(await site.post("login", {"email": EMAIL, "password": "an entirely new one"}))
+        held = {"Authorization": f"Bearer {grant['access_token']}"}
+        assert (await site.ask("GET", "/auth/me/export", **held)).code == 200
+        close = {"body": {"password": "an entirely new one"}, **held}
+        assert (await site.ask("DELETE", "/auth/me", **close)).code == 200
+        reopen = {"token": await site.box.undo_token(EMAIL, about="account is closed")}
+        assert (await site.post("undo-deletion", reopen)).code == 200
+        grant = tokens(await site.post("login", {"email": EMAIL, "password": "an entirely new one"}))
+        close["Authorization"] = f"Bearer {grant['access_token']}"
+        assert (await site.ask("DELETE", "/auth/me", **close)).code == 200
+        site.clock.forward(days=8)
+        await sweep(site.hydra.services)
         await site.hydra._refusals.flush()
         await site.hydra.services.keys.load()
     finally:

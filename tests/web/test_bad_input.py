@@ -19,6 +19,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "resend-verification": {"email": EMAIL},
     "forgot-password": {"email": EMAIL},
     "reset-password": {"token": "x", "new_password": PASSWORD},
+    "undo-email-change": {"token": "x"},
+    "undo-deletion": {"token": "x"},
 }
 WRONG: list[Any] = [{"$ne": None}, {"$gt": ""}, {"$regex": ".*"}, [EMAIL], ["a", "b"], 1, 1.5, True, None, {}, []]
 

@@ -59,7 +59,7 @@ async def test_the_same_register_answer(open_site: OpenSite) -> None:
     assert seen(answers[0]) == seen(answers[1]) == seen(answers[2])
     assert answers[0].code == 202
     assert "Set-Cookie" not in answers[0].headers
-    assert "You have an account already" in await site.box.letter(KNOWN, about="already")
+    assert "There is an account with this address already" in await site.box.letter(KNOWN, about="already")
     assert (await site.post("login", body)).code == 200
 
 

@@ -8,7 +8,14 @@ from support import HOSTS, OpenSite, Site, refused
 
 from hydracore.web.routes import AUTH, SERVICE
 
-POSTS = [path for path in AUTH if path != "/me"]
+READ = "GET, HEAD, OPTIONS"
+OTHERS = {
+    "/me": "GET, HEAD, DELETE, OPTIONS",
+    "/me/export": READ,
+    "/sessions": READ,
+    "/sessions/{session_id}": "DELETE, OPTIONS",
+}
+POSTS = [path for path in AUTH if path not in OTHERS]
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -42,10 +49,10 @@ async def test_methods(site: Site) -> None:
             assert answer.headers["Allow"] == "POST, OPTIONS"
             if method != "HEAD":
                 refused(answer, 405, "method_not_allowed")
-    for path in ("/auth/me", *SERVICE):
-        answer = await site.ask("POST", path, body={})
+    for path, allow in {**OTHERS, **dict.fromkeys(SERVICE, READ)}.items():
+        answer = await site.ask("POST", path if path in SERVICE else f"/auth{path}", body={})
         refused(answer, 405, "method_not_allowed")
-        assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
+        assert answer.headers["Allow"] == allow
     answer = await site.ask("OPTIONS", "/auth/login")
     assert (answer.code, answer.headers["Allow"]) == (204, "POST, OPTIONS")
     answer = await site.ask("BREW", "/auth/login")

@@ -45,6 +45,8 @@ REFUSALS = {
     "resend-verification": {},
     "forgot-password": {},
     "reset-password": {400: "invalid_token"},
+    "undo-email-change": {400: "invalid_token"},
+    "undo-deletion": {400: "invalid_token"},
 }
 SUCCESSES = {"register": 201, "logout": 204}
 

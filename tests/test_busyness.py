@@ -8,7 +8,7 @@ import time
 import pytest
 from support import PASSWORD, OpenSite
 
-from hydracore.load import LoopLag
+from hydracore.busyness import LoopLag
 
 
 async def test_lag() -> None:
