@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Without byte code of its own every process would compile HydraCore anew, for a third of a second.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Tests that start processes and wait for them, for as long as all the others take: the two run side by side.
+WAITING := tests/faults tests/hosts tests/process tests/store tests/testing
 
 .PHONY: serve test faults check bench native docs install clean
 
@@ -12,7 +17,9 @@ serve: install
 	@exec $(BIN)/hydracore serve
 
 test: install
-	$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(WAITING) > $(VENV)/waiting.log 2>&1 & waiting=$$!; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(WAITING)); others=$$?; \
+	wait $$waiting; code=$$?; cat $(VENV)/waiting.log; exit $$((code | others))
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m faults
