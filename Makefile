@@ -11,15 +11,19 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests that start processes and wait for them, for as long as all the others take: the two run side by side.
 WAITING := tests/faults tests/hosts tests/process tests/store tests/testing
 
-.PHONY: serve test faults check bench native docs install clean
+.PHONY: serve test test-waiting test-others faults check bench native docs install clean
 
 serve: install
 	@exec $(BIN)/hydracore serve
 
 test: install
-	@$(BIN)/python -m pytest $(WAITING) > $(VENV)/waiting.log 2>&1 & waiting=$$!; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(WAITING)); others=$$?; \
-	wait $$waiting; code=$$?; cat $(VENV)/waiting.log; exit $$((code | others))
+	@$(MAKE) --no-print-directory --jobs=2 test-waiting test-others
+
+test-waiting: install
+	@$(BIN)/python -m pytest $(WAITING) > $(VENV)/waiting.log 2>&1; code=$$?; cat $(VENV)/waiting.log; exit $$code
+
+test-others: install
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(WAITING))
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m faults
