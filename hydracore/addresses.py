@@ -1,6 +1,7 @@
 """E-mail addresses: checked by email-validator, stored as written, unique by a canonical key."""
 
 import unicodedata
+from functools import lru_cache
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
@@ -9,6 +10,9 @@ from hydracore.models import Address
 MAX_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
 
 
+# The flow asks for what its body's schema has just been checked with. No more is kept: by the time that an address
+# takes, nobody must find out who else has been asked for.
+@lru_cache(maxsize=1)
 def parse_address(text: str) -> Address:
     """The address that ``text`` is; raises ``ValueError`` with a public sentence.
 

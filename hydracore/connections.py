@@ -28,8 +28,10 @@ Requests = Callable[[], list[HTTPServerRequest]]
 
 @dataclass(slots=True)
 class _Since:
-    """When a request's first byte came, and when the kernel would take no more of an answer; 0: neither."""
+    """When the connection was free for a request, when that one's first byte came, and when the kernel would take no
+    more of an answer; 0: they have not."""
 
+    free: float
     begun: float = 0.0
     stuck: float = 0.0
 
@@ -53,10 +55,11 @@ class Connections(HTTPServer):
             max_header_size=settings.max_header * _READ_HEADERS,
             max_buffer_size=_BUFFER,
             max_body_size=_ANY_BODY,  # Endpoints bound their bodies themselves, with an answer.
-            idle_connection_timeout=settings.idle_timeout,
-            body_timeout=settings.body_timeout,
             **kwargs,
         )
+        # Time is taken in close_late, for all of them at once: a timer for each head and each body costs a tenth of
+        # what a request does.
+        self.conn_params.header_timeout = None
 
     @property
     def open(self) -> int:
@@ -79,14 +82,15 @@ class Connections(HTTPServer):
         if since is not None:
             # The next request may have begun to come during the last one; no public name tells.
             begun = bool(getattr(stream, "_read_buffer_size", 0))
-            since.begun = asyncio.get_running_loop().time() if begun else 0.0
+            since.free = asyncio.get_running_loop().time()
+            since.begun = since.free if begun else 0.0
             self._streams[stream] = since
         return super().start_request(server_conn, request_conn)
 
     def _watch(self, stream: IOStream) -> None:
         """Note when a request begins to come: Tornado knows one limit for that and for waiting."""
-        since = self._streams[stream] = _Since()
         read, time = stream.read_from_fd, asyncio.get_running_loop().time
+        since = self._streams[stream] = _Since(time())
 
         def noted(buffer: bytearray | memoryview) -> int | None:
             count = read(buffer)
@@ -105,16 +109,27 @@ class Connections(HTTPServer):
     # -- what goes -------------------------------------------------------------------------------
 
     async def close_late(self) -> None:
-        """Close, until cancelled, each connection whose request's head is not there in time, or whose client does not
-        take its answer."""
+        """Close, until cancelled, each connection that has waited for a request for too long, whose request's head or
+        body is not there in time, or whose client does not take its answer."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             now, busy = asyncio.get_running_loop().time(), _streams(self._in_flight())
             for stream, since in list(self._streams.items()):
                 since.stuck = (since.stuck or now) if stream.writing() else 0.0
-                late = since.begun and stream not in busy and now - since.begun > self._settings.header_timeout
-                if late or (since.stuck and now - since.stuck > self._settings.send_timeout):
+                if self._is_late(since, now, busy=stream in busy):
                     stream.close()
+            late = [request for request in self._receiving() if request.request_time() > self._settings.body_timeout]
+            for stream in _streams(late):
+                stream.close()
+
+    def _is_late(self, since: _Since, now: float, *, busy: bool) -> bool:
+        if since.stuck:
+            return now - since.stuck > self._settings.send_timeout
+        if busy:
+            return False
+        if since.begun:
+            return now - since.begun > self._settings.header_timeout
+        return now - since.free > self._settings.idle_timeout
 
     async def close_idle(self) -> None:
         """Close, until cancelled, every connection that no request of is being answered."""

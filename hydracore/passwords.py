@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -18,6 +19,10 @@ from hydracore.meters import UNMEASURED, Meters
 from hydracore.threads import be_nice
 
 T = TypeVar("T")
+
+# So many for each thread are made ready at once: it has always the next one, while a storm that fills the queue does
+# not fill the event loop too.
+_NEAR = 4
 
 
 @dataclass(frozen=True)
@@ -43,21 +48,28 @@ def normalise(password: str) -> str:
 
 
 class Room:
-    """A place in the queue that is kept for a hash to come, until :meth:`leave` or the hash takes it."""
+    """A place in the queue that is kept for a hash to come, until :meth:`leave` or the end of the hash."""
 
-    def __init__(self, free: Callable[[], None]) -> None:
-        self._free: Callable[[], None] | None = free
+    def __init__(self, pool: "HashingPool") -> None:
+        self._pool: HashingPool | None = pool
+        self._near = False
 
-    def take(self) -> bool:
-        """Whether the place was still there; it is the caller's now."""
-        free, self._free = self._free, None
-        return free is not None
+    async def near(self) -> None:
+        """Wait until it is so far in front that what the hash needs had better be ready. Raises
+        :class:`HashingOverloaded` where that is not in time."""
+        if self._pool is not None and not self._near:
+            await self._pool.come_near()
+            self._near = True
+
+    def take(self) -> Callable[[], None] | None:
+        """What gives the place back, for whoever has it now; None where it was not there any more."""
+        pool, self._pool = self._pool, None
+        return None if pool is None else partial(pool.leave, near=self._near)
 
     def leave(self) -> None:
         """Let another have it."""
-        free, self._free = self._free, None
-        if free is not None:
-            free()
+        if leave := self.take():
+            leave()
 
 
 class HashingPool:
@@ -69,6 +81,7 @@ class HashingPool:
 
     def __init__(self, threads: int, queue: int, patience: float = 5, meters: Meters = UNMEASURED) -> None:
         self._bound = threads + queue
+        self._near = asyncio.Semaphore(_NEAR * threads)
         self._patience = patience
         self._meters = meters
         self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=be_nice)
@@ -87,22 +100,33 @@ class HashingPool:
         """Keep a place for one hash, before the work that comes ahead of it is done for nothing. Raises
         :class:`HashingOverloaded` at once if there is none."""
         self._enter()
-        room = Room(self._leave)
+        room = Room(self)
         try:
             yield room
         finally:
             room.leave()
 
+    async def come_near(self) -> None:
+        """:meth:`Room.near`."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._near.acquire()
+        except TimeoutError as error:
+            self.refused += 1
+            raise HashingOverloaded().because("no turn within password.hash_timeout") from error
+
     async def run(self, work: Callable[[], T], room: Room | None = None) -> T:
         """Run ``work`` in the pool, in the place that ``room`` keeps. Raises :class:`HashingOverloaded` at once if
         there is none, and for work that did not end in time."""
-        if room is None or not room.take():
+        leave = room.take() if room else None
+        if leave is None:
             self._enter()
+            leave = self.leave
         loop = asyncio.get_running_loop()
         timed = _Timed(work)
         job = self._executor.submit(timed)
         # Counted until the thread is done, not until the caller stops waiting.
-        job.add_done_callback(lambda job: _tell(loop, lambda: self._end(timed)))
+        job.add_done_callback(lambda job: _tell(loop, lambda: self._end(timed, leave)))
         try:
             async with asyncio.timeout(self._patience):
                 return await asyncio.shield(asyncio.wrap_future(job))
@@ -122,11 +146,14 @@ class HashingPool:
             raise HashingOverloaded().because("password.hash_queue is full", pending=self.pending)
         self.pending += 1
 
-    def _leave(self) -> None:
+    def leave(self, *, near: bool = False) -> None:
+        """Give a place back, and one in front if that was :meth:`come_near`."""
         self.pending -= 1
+        if near:
+            self._near.release()
 
-    def _end(self, timed: "_Timed[T]") -> None:
-        self._leave()
+    def _end(self, timed: "_Timed[T]", leave: Callable[[], None]) -> None:
+        leave()
         if timed.ended:
             self._meters.hashed(timed.began - timed.asked, timed.ended - timed.began)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from functools import partial
 
 import pytest
 from support import PASSWORD, OpenSite
@@ -43,6 +44,19 @@ async def test_load(open_site: OpenSite, expected_logs: list[str]) -> None:
     assert (after.requests, after.hashes, after.hashes_refused) == (0, 0, refused)
     assert refused >= 1
     assert after.loop_lag >= 0
+
+
+async def test_refused_unread(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """A sign-in for whose hash there is no room is refused before its body or its credentials are looked at."""
+    expected_logs.append("unavailable")
+    site = await open_site(password={"hash_threads": 1, "hash_queue": 0})
+    calls = ("login", {"raw": b"{", "Content-Type": "application/json"}), ("token", {"Authorization": "Basic ?"})
+    asked = [partial(site.ask, "POST", f"/auth/{call}", **given) for call, given in calls]
+    assert [(await ask()).code for ask in asked] == [422, 401]
+    with site.hydra.services.passwords.room():
+        assert [(await ask()).code for ask in asked] == [503, 503]
+    assert site.hydra.load().hashes_refused == 2
+    assert [(await ask()).code for ask in asked] == [422, 401]
 
 
 async def test_load_is_logged(open_site: OpenSite, caplog: pytest.LogCaptureFixture) -> None:

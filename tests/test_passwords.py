@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from argon2 import extract_parameters
@@ -140,6 +141,31 @@ async def test_a_place_is_kept() -> None:
         assert await pool.run(lambda: 8) == 8
         assert await pool.run(lambda: 9, room) == 9
     assert pool.pending == 0
+    pool.close()
+
+
+async def test_few_are_made_ready() -> None:
+    """Of those with a place only so many are near the front; the next comes near when a hash has ended or a place is
+    left, and whoever waits too long for that gives up a place that others get."""
+    pool = HashingPool(1, 20, patience=0.2)
+    with ExitStack() as stack:
+        rooms = [stack.enter_context(pool.room()) for _ in range(6)]
+        for room in rooms[:4]:
+            await room.near()
+        await rooms[0].near()  # It is already.
+        with pytest.raises(HashingOverloaded) as raised:
+            await rooms[4].near()
+        assert raised.value.why["reason"] == "no turn within password.hash_timeout"
+        waiting = [asyncio.ensure_future(room.near()) for room in rooms[4:]]
+        await asyncio.sleep(0)
+        assert await pool.run(lambda: 7, rooms[0]) == 7
+        await waiting[0]
+        rooms[1].leave()
+        await waiting[1]
+    assert pool.pending == 0
+    with ExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_context(pool.room()).near()
     pool.close()
 
 

@@ -1,5 +1,6 @@
 """Signing in with an address and a password."""
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from hydracore.addresses import parse_address
@@ -29,6 +30,15 @@ class Attempt:
     tried: Tried
 
 
+def check_room(services: Services) -> None:
+    """Raises :class:`HashingOverloaded` where :func:`log_in` would: in a storm of sign-ins it is the refusals that take
+    the time of everybody else, so each is made before its body is looked at."""
+    passwords = services.passwords
+    if passwords.pending >= passwords.capacity:
+        with services.meters.login(), passwords.room():
+            pass
+
+
 async def log_in(
     services: Services, email: str, password: str, network: str, *, language: str = "", device: str = ""
 ) -> Grant:
@@ -49,18 +59,17 @@ async def _log_in(services: Services, email: str, password: str, network: str, l
     except ValueError as error:
         raise InvalidCredentials().because("that is no address") from error
     here = Spend("login_address_network", (address.key, network))
-    async with services.limiter.turn(network, here):
+    async with services.limiter.turn(network, here), AsyncExitStack() as scopes:
         # Where there is no room for the hash, nothing is asked or counted in vain.
-        with services.passwords.room() as room:
-            from_here = here, Spend("login_network", (network,))
-            async with services.limiter.failures(network, InvalidCredentials, *from_here) as tried:
-                known = await services.store.users.by_address(address.key)
-                # What strangers try does not keep the owner out, where the owner has been before.
-                await tried.spend(
-                    Spend("login_address", (address.key,), binding=not is_known(services, known, network))
-                )
-                attempt = Attempt(address, password, network, language, known, room, tried)
-                user, authenticator = await _proven(services, attempt)
+        room = scopes.enter_context(services.passwords.room())
+        await room.near()
+        from_here = here, Spend("login_network", (network,))
+        tried = await scopes.enter_async_context(services.limiter.failures(network, InvalidCredentials, *from_here))
+        known = await services.store.users.by_address(address.key)
+        # What strangers try does not keep the owner out, where the owner has been before.
+        await tried.spend(Spend("login_address", (address.key,), binding=not is_known(services, known, network)))
+        attempt = Attempt(address, password, network, language, known, room, tried)
+        user, authenticator = await _proven(services, attempt)
     await services.admit(user, network, authenticator)
     if authenticator == OWN_AUTHENTICATOR:
         await _rehash(services, user, password)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, Finish, HTTPError, RequestHandler, stream_request_body
+from tornado.web import Finish, HTTPError, RequestHandler, stream_request_body
 
 from hydracore.config import Config
 from hydracore.errors import (
@@ -49,8 +49,6 @@ _OF_REQUESTS = logging.getLogger("hydracore.web")
 _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EXPLAINED = (401, 403, 409, 429, 503)
-# The route of paths that lead nowhere, for meters.
-NOWHERE = "none"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 BEARER = 'Bearer realm="hydracore"'
@@ -480,14 +478,3 @@ def log_request(handler: RequestHandler) -> None:
         if code := getattr(handler, "error_code", ""):
             fields["code"] = code
     log.info("request", **fields)
-
-
-def nested(web: Web, rules: Any) -> Application:
-    """An application of our own, so that a host's settings do not leak in."""
-    return Application(
-        rules,
-        default_handler_class=NothingHere,
-        default_handler_args={"answered": web.services.meters.route(NOWHERE)},
-        log_function=finished,
-        hydracore_web=web,
-    )

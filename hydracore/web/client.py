@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from tornado.httputil import HTTPServerRequest
@@ -91,6 +92,7 @@ def check_origin(request: HTTPServerRequest, origins: Sequence[str]) -> None:
         raise CrossOriginRefused().because(origin=origin[:200], fetch_site=site[:200])
 
 
+@lru_cache(maxsize=1024)  # A proxy's own is in every request.
 def _parse(text: str) -> Address | None:
     try:
         address = ip_address(text)

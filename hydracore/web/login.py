@@ -4,7 +4,7 @@ import re
 from base64 import b64decode
 
 from hydracore.errors import InvalidCredentials, LoginRefused, TokenRefused, TooManyRequests
-from hydracore.flows.login import log_in
+from hydracore.flows.login import check_room, log_in
 from hydracore.web.access import public
 from hydracore.web.base import BASIC, Endpoint
 from hydracore.web.client import device_of
@@ -19,8 +19,9 @@ _REFUSES = (InvalidCredentials, LoginRefused, TokenRefused, TooManyRequests)
 class Login(Endpoint):
     @described("Log in", takes="login", gives={200: "tokens"}, refuses=_REFUSES, sets_cookies=True)
     async def post(self) -> None:
-        body, device = self.body(), device_of(self.request)
         services, language = self.web.services, self.language
+        check_room(services)
+        body, device = self.body(), device_of(self.request)
         grant = await log_in(services, body["email"], body["password"], self.network, language=language, device=device)
         await self.leave_session()
         self.sign_in(grant)
@@ -40,8 +41,9 @@ class Token(Endpoint):
         by=("basic",),
     )
     async def post(self) -> None:
-        email, password = basic_credentials(self.request.headers.get("Authorization", ""))
         services, device = self.web.services, device_of(self.request)
+        check_room(services)
+        email, password = basic_credentials(self.request.headers.get("Authorization", ""))
         grant = await log_in(services, email, password, self.network, language=self.language, device=device)
         self.reply(grant.public())
 

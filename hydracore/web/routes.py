@@ -17,12 +17,12 @@ from hydracore.registry import Registry
 from hydracore.validation import Schemas, answer_schemas, schemas_in
 from hydracore.web import account, login, management, recovery, registration, service, session, verification
 from hydracore.web.access import access_of
-from hydracore.web.base import Endpoint, Origin, Web, nested
+from hydracore.web.base import Endpoint, Origin, Web
 from hydracore.web.described import misdescribed
+from hydracore.web.dispatch import Nested, Row, pattern, sample
 from hydracore.web.docs import Published, published
 from hydracore.web.openapi import Listed, document
 
-# Tried in this order: those that are asked most stand first.
 AUTH: dict[str, type[Endpoint]] = {
     "/me": session.Me,
     "/refresh": session.Refresh,
@@ -71,50 +71,49 @@ _OF_REQUESTS = frozenset(
 )
 _OF_OBJECTS = frozenset({"__getattr__", "__getattribute__", "__init__", "__new__", "__setattr__"})
 _CHALLENGE = re.compile(r"[\x20-\x7e]+")
-_PARAMETER = re.compile(r"\\\{([a-z][a-z0-9_]*)\\\}")
 
 
 def auth_rules(web: Web, prefix: str) -> list[Rule]:
     """The auth API under ``prefix``, the plugins' calls and the description of all included, for the rules of any
     Tornado application."""
     table = [*_auth_table(web, prefix), *_published_table(web, prefix, root=prefix, service=False)]
-    return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), nested(web, table))]
+    return [Rule(PathMatches(re.escape(prefix) + "(?:/.*)?$"), Nested(web, table))]
 
 
 def service_rules(web: Web) -> list[Rule]:
     """Health and published keys, at the root."""
-    application = nested(web, _table(web, SERVICE))
-    return [Rule(PathMatches(_pattern(path)), application) for path in SERVICE]
+    application = Nested(web, _table(web, SERVICE))
+    return [Rule(PathMatches(pattern(path)), application) for path in SERVICE]
 
 
 def standalone(web: Web, prefix: str) -> Application:
     """All of it, with our 404 for every other path."""
-    return nested(
+    return Nested(
         web, [*_auth_table(web, prefix), *_table(web, SERVICE), *_published_table(web, prefix, root="", service=True)]
     )
 
 
 def operators(web: Web) -> Application:
     """What the management listener serves."""
-    return nested(web, _table(web, MANAGEMENT))
+    return Nested(web, _table(web, MANAGEMENT))
 
 
-def _auth_table(web: Web, prefix: str) -> list[Rule]:
+def _auth_table(web: Web, prefix: str) -> list[Row]:
     table = _table(web, AUTH, prefix)
-    return [*table, *(_rule(web, prefix + origin.path, endpoint, of=origin) for endpoint, origin in web.plugins)]
+    return [*table, *(_row(web, prefix + origin.path, endpoint, of=origin) for endpoint, origin in web.plugins)]
 
 
-def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> list[Rule]:
-    return [_rule(web, prefix + path, endpoint) for path, endpoint in calls.items()]
+def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> list[Row]:
+    return [_row(web, prefix + path, endpoint) for path, endpoint in calls.items()]
 
 
-def _rule(web: Web, path: str, endpoint: type[Endpoint], called: str = "", **given: Any) -> Rule:
+def _row(web: Web, path: str, endpoint: type[Endpoint], called: str = "", **given: Any) -> Row:
     # Named as the table has it, never as a client writes it: there are no more names than rows.
     answered = web.services.meters.route(called or path)
-    return Rule(PathMatches(_pattern(path)), endpoint, {"answered": answered, **given})
+    return Row(path, endpoint, {"answered": answered, **given})
 
 
-def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list[Rule]:
+def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list[Row]:
     """The description and its page, under ``root``: a host has its own things elsewhere."""
     config = web.services.settings
     if not config.server.docs:
@@ -122,7 +121,7 @@ def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list
     files = published(description(config, prefix, web.schemas, web.plugins, service=service))
     # What the page loads counts as the page: its names change with every version.
     called = {path: root + ("/docs" if path.startswith("/docs") else path) for path in files}
-    return [_rule(web, root + path, Published, called[path], file=file) for path, file in files.items()]
+    return [_row(web, root + path, Published, called[path], file=file) for path, file in files.items()]
 
 
 def description(config: Config, prefix: str, schemas: Schemas, plugins: Calls, *, service: bool) -> dict[str, Any]:
@@ -137,10 +136,6 @@ def description(config: Config, prefix: str, schemas: Schemas, plugins: Calls, *
     if service:
         rows += [Listed("", path, each, "service", {}, answers, ours=True) for path, each in SERVICE.items()]
     return document(config, rows, answers)
-
-
-def _pattern(path: str) -> str:
-    return _PARAMETER.sub(r"(?P<\1>[^/]+)", re.escape(path)) + "$"
 
 
 # -- the plugins' ----------------------------------------------------------------------------------
@@ -202,7 +197,7 @@ def _audit(name: str, route: Route, schemas: Schemas) -> None:
     for problem in (*audited([(route.path, endpoint)]), *misdescribed(endpoint, endpoint.allowed(), known, known)):
         raise PluginError(name, f"The plugin {name} has an endpoint that does not fit: {problem}.")
     try:
-        given = re.compile(_pattern(route.path)).groupindex
+        given = re.compile(pattern(route.path)).groupindex
     except re.error as error:
         raise PluginError(name, f"The plugin {name} registers the path {route.path}: {error}.") from error
     for method in endpoint.allowed():
@@ -217,10 +212,8 @@ def _audit(name: str, route: Route, schemas: Schemas) -> None:
 
 def _check_reached(name: str, path: str, before: Iterable[str]) -> None:
     """The first path that matches is taken: one that matches all that ``path`` does leaves it nothing."""
-    # Something that no path spells out stands for what a parameter may be.
-    sample = _PARAMETER.sub("\0", re.escape(path)).replace("\\", "")
     for other in before:
-        if re.match(_pattern(other), sample):
+        if re.match(pattern(other), sample(path)):
             raise PluginError(
                 name,
                 f"The plugin {name} registers the path {path}, which nobody would reach: {other} comes before it and "
