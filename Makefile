@@ -8,22 +8,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Without byte code of its own every process would compile HydraCore anew, for a third of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Tests that start processes and wait for them, for as long as all the others take: the two run side by side.
-WAITING := tests/faults tests/hosts tests/process tests/store tests/testing
+# So many processes run the tests, each with a mongod of its own.
+TESTERS ?= 2
 
-.PHONY: serve test test-waiting test-others faults check bench native docs install clean
+.PHONY: serve test faults check bench native docs install clean
 
 serve: install
 	@exec $(BIN)/hydracore serve
 
 test: install
-	@$(MAKE) --no-print-directory --jobs=2 test-waiting test-others
-
-test-waiting: install
-	@$(BIN)/python -m pytest $(WAITING) > $(VENV)/waiting.log 2>&1; code=$$?; cat $(VENV)/waiting.log; exit $$code
-
-test-others: install
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(WAITING))
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m faults
@@ -36,6 +30,7 @@ check: install
 
 # What HydraCore is compared with has an environment of its own.
 bench: $(BENCH)/installed
+	$(BENCH)/bin/python -m compileall -q hydracore plugins schemas # As pip leaves what it installs.
 	$(BENCH)/bin/python bench/listeners.py
 	$(BENCH)/bin/python bench/overload.py
 	$(BENCH)/bin/python bench/compare.py

@@ -149,7 +149,7 @@ class HydraCore:
                 log.warning("store.driver is memory: nothing is kept")
             self._store.open(self._uri)
             self._wire()
-            await self._prepare()
+            await asyncio.gather(self._prepare(), self._threads.run(self.services.passwords.prepare))
         except BaseException:
             await self._close()
             raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -189,7 +189,15 @@ class Passwords:
     def __init__(self, cost: HashCost, pool: HashingPool) -> None:
         self._hasher = hasher(cost)
         self._pool = pool
-        self._nobodys_hash = self._hasher.hash(os.urandom(16))
+
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._hasher.hash(os.urandom(16))
+
+    def prepare(self) -> None:
+        """Make what time is spent on where there is nothing to verify, which takes as long as a hash: in a thread, and
+        before anyone is served."""
+        _ = self._nobodys_hash
 
     async def hash(self, password: str) -> str:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""

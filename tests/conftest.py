@@ -1,13 +1,15 @@
 """Real parts for the tests: a mongod, sockets, a mail box, a clock."""
 
 import inspect
+import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from findings import kept, table
 from processes import Server, StartServer
 from support import SECRET, Clock, MailBox, OpenSite, Site, alone, enter
 from tornado.httpclient import AsyncHTTPClient
@@ -27,6 +29,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marked = item.get_closest_marker("gen_test") is not None
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and not marked:
             item.add_marker(pytest.mark.gen_test, append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """What a test says or logs may be no text; a report must be, to come here from the process that ran it."""
+    report = yield
+    return json.loads(json.dumps(report, ensure_ascii=False).encode(errors="replace"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if rows := kept(report for reports in terminalreporter.stats.values() for report in reports):
+        terminalreporter.section("faults")
+        for line in table(rows):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +87,7 @@ def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mongod = Mongod(tmp_path_factory.mktemp("mongod"))
     try:
         mongod.start()
-        mongod.wait_ready()
+        mongod.wait_ready(60)  # However busy this machine is.
     except EmbeddedError as error:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs a real mongod: {error}")

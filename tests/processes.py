@@ -1,4 +1,4 @@
-"""Real processes: ``python -m hydracore`` in a folder of its own."""
+"""Real processes: ``hydracore serve`` and the other commands, in a folder of their own."""
 
 import json
 import os
@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from forks import Forked
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 PASSWORD = "correct horse battery staple"
@@ -20,20 +23,14 @@ LOGIN = {"email": "ada@example.com", "password": PASSWORD}
 class Server:
     """``hydracore serve`` on a free port, with cheap hashing and without limits unless told otherwise."""
 
-    def __init__(self, folder: Path, *arguments: str, python: Sequence[str] = (), **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, python: Sequence[str] | None = None, **environment: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.log = folder / "server.log"
         self.started = time.monotonic()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *python, "-m", "hydracore", "serve", "--port", "0", *arguments],
-                cwd=folder,
-                env=settings(**environment),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with Path(os.devnull).open() as nothing, self.log.open("ab") as log:
+            serve = ["serve", "--port", "0", *arguments]
+            self.process = _process(serve, folder, settings(**environment), (nothing, log, log), python)
         self._port = 0
 
     def lines(self, event: str) -> list[dict[str, Any]]:
@@ -112,6 +109,53 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(30)
+
+
+def command(
+    folder: Path, *arguments: str, stdin: str = "", timeout: float = 60, anew: bool = False, **environment: str
+) -> tuple[int, str, str]:
+    """One command in a folder: its exit code, what it prints, and what it says beside that. ``anew`` is for a Python of
+    its own, which has imported nothing yet."""
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(stdin.encode(errors="surrogateescape"))
+        given.seek(0)
+        process = _process(arguments, folder, settings(**environment), (given, out, err), [] if anew else None)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+            process.wait()
+        printed, said = (_text(stream) for stream in (out, err))
+    assert "Traceback" not in said
+    return code, printed, said
+
+
+def _process(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    streams: Sequence[IO[Any]],
+    python: Sequence[str] | None,
+) -> "Forked | subprocess.Popen[bytes]":
+    """A fork, or where ``python`` says so, or a variable that only its start reads, one anew."""
+    mine = {name for name in {*os.environ, *environment} if name.startswith("PYTHON")}
+    if python is None and all(environment.get(name) == os.environ.get(name) for name in mine):
+        return Forked(arguments, folder, environment, [stream.fileno() for stream in streams])
+    given, out, err = streams
+    return subprocess.Popen(
+        [sys.executable, *(python or ()), "-m", "hydracore", *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=given,
+        stdout=out,
+        stderr=err,
+        start_new_session=True,
+    )
+
+
+def _text(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="surrogateescape")
 
 
 def settings(**environment: str) -> dict[str, str]:

@@ -5,17 +5,23 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from hydracore.store.embedded import _mongod
 
+_ANY = SystemRandom()
+
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """One that nobody has, and that the system gives nobody who asks for any or connects: it stays free."""
+    while True:
+        port = _ANY.randrange(20_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class ReplicaSet:

@@ -1,6 +1,7 @@
 """The arrows of the house: imports run downhill, and nobody knows what is not theirs to know."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,14 @@ def test_no_circles() -> None:
 
     for file in graph:
         visit(file, ())
+
+
+def test_a_server_starts_without_what_single_commands_need() -> None:
+    """What the command line imports at its start has nothing of the suites, the self-test or the measurements."""
+    command = [sys.executable, "-c", "import sys, hydracore.cli; print(*sys.modules)"]
+    found = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert "hydracore.server" in found
+    assert not found & {"hydracore.calibration", "hydracore.selftest", "hydracore.testing", "unittest"}
 
 
 def _file_of(name: str) -> Path | None:

@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from processes import settings
+from processes import command
 
 from hydracore.calibration import EQUIVALENTS, Measured, build, measure, sustaining
 from hydracore.config import load
@@ -60,30 +59,26 @@ def test_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert build() == "unknown"
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hydracore", "bench", "hash", "--seconds", "0.1", *arguments]
-    return subprocess.run(command, cwd=folder, env=settings(**environment), capture_output=True, text=True, timeout=60)
-
-
 def test_command(tmp_path: Path) -> None:
     """It tells what the configuration costs, what is as strong, which build there is, and what to set for a rate."""
-    done = run(tmp_path, "--sustain", "0.5", HYDRACORE_PASSWORD__MEMORY_KIB="20480")
-    assert done.returncode == 0, done.stderr
-    rows = done.stdout.splitlines()
+    run = partial(command, tmp_path, "bench", "hash", "--seconds", "0.1")
+    code, out, said = run("--sustain", "0.5", HYDRACORE_PASSWORD__MEMORY_KIB="20480")
+    assert code == 0, said
+    rows = out.splitlines()
     assert " ".join(rows[0].split()) == "memory_kib time_cost parallelism a hash, ms a second memory, MiB"
     assert rows[1].split()[:3] == ["20480", "2", "1"]
     assert len(rows) == 2 + len(EQUIVALENTS)
-    assert "argon2id in" in done.stderr
-    [memory] = re.findall("For 0.5 sign-ins a second: memory_kib = ([0-9]+), time_cost = 2", done.stderr)
+    assert "argon2id in" in said
+    [memory] = re.findall("For 0.5 sign-ins a second: memory_kib = ([0-9]+), time_cost = 2", said)
     assert load(environment={}, overrides={"password": {"memory_kib": int(memory)}}).password.memory_kib >= 19456
-    rows = json.loads(run(tmp_path, "--json").stdout)
+    rows = json.loads(run("--json")[1])
     assert {row["build"] for row in rows} == {build()}
     assert all(row["a second"] > 0 for row in rows)
 
 
 def test_too_much_is_asked(tmp_path: Path) -> None:
     """For a rate that would take weaker hashes it says so, and ends with 1."""
-    done = run(tmp_path, "--sustain", "1000000")
-    assert done.returncode == 1
-    assert "add cores or nodes" in done.stderr
+    code, _, said = command(tmp_path, "bench", "hash", "--seconds", "0.1", "--sustain", "1000000")
+    assert code == 1
+    assert "add cores or nodes" in said
     assert TESTING.memory_kib < 1024  # What nobody is ever told to set.

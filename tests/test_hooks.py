@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pluggy
 import pytest
 from support import SECRET, OpenSite, refused
@@ -88,7 +89,10 @@ def test_every_hook_has_a_plugin(tmp_path: Path) -> None:
 
 def test_our_commands() -> None:
     """The names that no plugin's command may have are those of ours."""
-    assert set(main.commands) == OUR_COMMANDS  # type: ignore[attr-defined]
+    assert {*main.commands, *main.elsewhere} == OUR_COMMANDS  # type: ignore[attr-defined]
+    for name in OUR_COMMANDS:
+        command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
+        assert command.name == name
 
 
 class Plain:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 from argon2 import extract_parameters
+from support import Site
 
 from hydracore.errors import HashingOverloaded
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
@@ -38,6 +39,14 @@ async def test_parameters() -> None:
     assert passwords.outdated(await cheap.hash("a password"))
     passwords.close()
     cheap.close()
+
+
+async def test_nobodys_hash(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is verified for an address that nobody has is there before anyone is served: the first is no later than the
+    next."""
+    passwords = site.hydra.services.passwords
+    monkeypatch.setattr(passwords, "_hasher", None)
+    assert passwords._nobodys_hash.startswith("$argon2id$")
 
 
 async def test_known_answer() -> None:

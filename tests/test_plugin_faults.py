@@ -579,7 +579,7 @@ REFUSALS = [
         Sayings(status=429),
         Heading("X-Acme", None),
         Heading("Content-Length", "3"),
-        Forbidden().because(what=object()),
+        Forbidden().because(what=object),
     ),
 ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from processes import StartServer, settings, until
+from replicas import free_port
 
 from hydracore import hookspecs
 from hydracore.discovery import installed
@@ -66,7 +67,7 @@ def test_the_help(tmp_path: Path) -> None:
 
 def test_embedding(tmp_path: Path, mongod_uri: str) -> None:
     """The embedding example serves: 401 for strangers, our API under its prefix."""
-    port = "18888"
+    port = str(free_port())
     program = blocks("python", "Embed it")[0].replace("8888", port)
     embedded(tmp_path, program, {}, port, "/notes", 401)
 
@@ -88,7 +89,8 @@ def embedded(folder: Path, program: str, environment: dict[str, str], port: str,
 def test_longer_example(tmp_path: Path, mongod_uri: str) -> None:
     """The longer example runs, and greets strangers."""
     program = (ROOT / "docs/examples/embedded.py").read_text("utf-8")
-    embedded(tmp_path, program, {"PORT": "18889"}, "18889", "/", 200)
+    port = str(free_port())
+    embedded(tmp_path, program, {"PORT": port}, port, "/", 200)
 
 
 def test_the_plugin(tmp_path: Path) -> None:

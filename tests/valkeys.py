@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from replicas import free_port
 
 from hydracore.plugin import Count, LimitBackend
 
@@ -40,7 +40,7 @@ class Valkey:
         # Not pytest's folder: the path of a socket has about a hundred characters.
         self.folder = Path(tempfile.mkdtemp(prefix="valkey-"))
         self.socket = self.folder / "socket"
-        self.port = _free_port() if tcp else 0
+        self.port = free_port() if tcp else 0
         self.password = password
         self._options = [*options, *(["--requirepass", password] if password else [])]
         self._judge: Any = None
@@ -95,12 +95,6 @@ class Valkey:
         """Make every counter older."""
         for key in self.judge.scan_iter():
             self.judge.pexpire(key, self.judge.pttl(key) - round(seconds * 1000))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Slowed:

@@ -2,10 +2,11 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from copy import copy
 from functools import wraps
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -23,14 +24,22 @@ _KEY = f"{__name__}.commands"
 
 
 class Extended(click.Group):
-    """Our commands, then those of the plugins that the configuration enables."""
+    """Our commands, then those of the plugins that the configuration enables. ``elsewhere`` are those of ours, by name,
+    whose modules are imported when they are asked for: ``"module:command"``."""
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.elsewhere = elsewhere
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.elsewhere:
+            command: click.Command = resolve_name(self.elsewhere[cmd_name])
+            return command
         own = super().get_command(ctx, cmd_name)
         return own if own is not None else _found(ctx).get(cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        own = super().list_commands(ctx)
+        own = sorted([*super().list_commands(ctx), *self.elsewhere])
         try:
             return [*own, *sorted(_found(ctx))]
         except click.ClickException:

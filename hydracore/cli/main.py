@@ -10,21 +10,21 @@ import click
 
 import hydracore
 from hydracore.cli import data
-from hydracore.cli.bench import bench
 from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
-from hydracore.cli.plugins import plugins
 from hydracore.cli.preview import preview
-from hydracore.cli.selftest import selftest
 from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.logs import configure
 from hydracore.server import database_of, serve, sharing_of
 from hydracore.sources import PREFIX
 
+# What only these need is not imported for the others: a server starts without it.
+_ELSEWHERE = {name: f"hydracore.cli.{name}:{name}" for name in ("bench", "plugins", "selftest")}
 
-@click.group(cls=Extended, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Extended, elsewhere=_ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(hydracore.__version__, prog_name="hydracore")
 @click.option(
     "--config",
@@ -80,7 +80,6 @@ def openapi(file: Path | None) -> None:
     click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
 
 
-for group in (data.users, data.sessions, data.keys, data.mail, plugins, selftest, bench):
-    main.add_command(group)
-main.add_command(explain)
+for command in (data.users, data.sessions, data.keys, data.mail, explain):
+    main.add_command(command)
 data.mail.add_command(preview)

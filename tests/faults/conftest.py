@@ -1,16 +1,15 @@
-"""The faults' fixtures, and the table of what a run has shown."""
+"""The faults' fixtures."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from figures import ROWS, Suffer, table
+from figures import Suffer
+from findings import keep
 from post import PostOffice
-from processes import Server, settings
+from processes import Server, command
 from rig import Mongo, Nodes, Operator, by_smtp, over
 
 
@@ -18,13 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.faults)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if ROWS:
-        terminalreporter.section("faults")
-        for line in table():
-            terminalreporter.write_line(line)
+            # They take more of a machine than others, and their time is bounded: never two of them at once.
+            item.add_marker(pytest.mark.xdist_group("faults"))
 
 
 @pytest.fixture
@@ -63,7 +57,8 @@ def nodes(tmp_path: Path, office: PostOffice) -> Iterator[Nodes]:
 @pytest.fixture
 def suffer(request: pytest.FixtureRequest, office: PostOffice) -> Suffer:
     # The name is the domain of everybody's address, too.
-    return Suffer(re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-"), office)
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    return Suffer(name, office, partial(keep, request.node))
 
 
 @pytest.fixture
@@ -72,12 +67,10 @@ def operator(tmp_path: Path) -> Operator:
     folder = tmp_path / "operator"
     folder.mkdir()
 
-    def typed(uri: str, *command: str) -> str:
+    def typed(uri: str, *words: str) -> str:
         more = {"HYDRACORE_MAIL__ALLOW_UNDELIVERED": "true", "HYDRACORE_TOKENS__KEY_LEAD": "2"}
-        arguments = [sys.executable, "-m", "hydracore", *command]
-        environment = settings(**over(uri, **more))
-        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        code, out, said = command(folder, *words, **over(uri, **more))
+        assert code == 0, said
+        return out
 
     return typed

@@ -1,27 +1,14 @@
-"""A fault that a crowd suffers, what it is held against, and the table of what a run has shown."""
+"""A fault that a crowd suffers, and what it is held against."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from findings import Row
 from ledger import Ledger
 from post import Letters
 from processes import Server
-
-ROWS: list["Row"] = []
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one fault has shown."""
-
-    fault: str
-    acknowledged: int
-    unknown: int
-    lost: int
-    recovered: float
-    twice: int
 
 
 @dataclass(frozen=True)
@@ -46,8 +33,8 @@ class Bounds:
 class Suffer:
     """Lets a crowd use servers while a fault happens and ends, and holds the servers to their ledger."""
 
-    def __init__(self, name: str, letters: Letters) -> None:
-        self._name, self._letters = name, letters
+    def __init__(self, name: str, letters: Letters, keep: Callable[[Row], None]) -> None:
+        self._name, self._letters, self._keep = name, letters, keep
 
     def __call__(
         self,
@@ -86,7 +73,7 @@ class Suffer:
         acknowledged, unknown, gap = ledger.acknowledged, ledger.unknown, ledger.longest_gap()
         mend()
         lost = ledger.check(mail_within=bounds.mail_within)
-        ROWS.append(Row(self._name, acknowledged, unknown, len(lost), recovered, self._letters.twice))
+        self._keep(Row(self._name, acknowledged, unknown, len(lost), recovered, self._letters.twice))
         for what, found in (("wrong", ledger.wrong), ("lost", lost)):
             assert not found, "\n".join([f"{len(found)} {what}", *found[:10]])
         assert recovered <= bounds.within
@@ -101,14 +88,3 @@ def calm(server: Server) -> None:
     """Nothing in the log that nobody foresaw."""
     assert server.lines("request failed") == []
     assert "Traceback" not in server.log.read_text()
-
-
-def table() -> list[str]:
-    """The lines to show."""
-    width = max(len(row.fault) for row in ROWS)
-    lines = [f"{'fault':{width}}  acknowledged  unknown  lost  recovered  mails twice"]
-    for row in sorted(ROWS, key=lambda row: row.fault):
-        counts = f"{row.acknowledged:12}  {row.unknown:7}  {row.lost:4}"
-        lines += [f"{row.fault:{width}}  {counts}  {row.recovered:7.1f} s  {row.twice:11}"]
-    together = [sum(getattr(row, name) for row in ROWS) for name in ("acknowledged", "unknown", "lost")]
-    return [*lines, f"{'together':{width}}  {together[0]:12}  {together[1]:7}  {together[2]:4}"]

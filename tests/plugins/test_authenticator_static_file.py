@@ -136,7 +136,8 @@ async def test_what_a_file_may_hold(people: Any) -> None:
 
 # -- what stops the start --------------------------------------------------------------------------
 
-HASH = CHEAP.hash(HERS)
+# Of one salt: what tests are called must be the same in each process that runs some of them.
+HASH = CHEAP.hash(HERS, salt=b"the same one")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ HASH = CHEAP.hash(HERS)
     [
         (f"{EMAIL} {HASH.replace(':', '')}", 1, "no colon"),
         (f"# people\n\n{EMAIL}", 3, "no colon"),
-        (f"{line(EMAIL)}ada:{HASH}", 2, "address"),
+        (f"{EMAIL}:{HASH}\nada:{HASH}", 2, "address"),
         (f":{HASH}", 1, "address"),
         (f'"a:b"@example.com:{HASH}', 1, "address"),
         (f"{HASH}:{EMAIL}", 1, "address"),

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import settings
+from processes import command
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.errors import StoreUnavailable
@@ -152,24 +151,16 @@ async def test_database_gone(open_site: OpenSite, expected_logs: list[str]) -> N
 
 def test_the_commands(tmp_path: Path) -> None:
     """hydracore invites create, send, list and revoke, on the embedded database."""
-    environment = settings(HYDRACORE_PLUGINS__ENABLED='["invites"]')
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hydracore", "invites", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-
-    assert len(run("create").stdout.strip()) == 22
-    assert run("send", ADA).stdout == f"Invited {ADA}.\n"
-    assert "Error" in run("send", "nobody").stderr
-    lines = run("list").stdout.splitlines()
+    run = partial(command, tmp_path, HYDRACORE_PLUGINS__ENABLED='["invites"]')
+    assert len(run("invites", "create")[1].strip()) == 22
+    assert run("invites", "send", ADA)[1] == f"Invited {ADA}.\n"
+    assert "Error" in run("invites", "send", "nobody")[2]
+    lines = run("invites", "list")[1].splitlines()
     assert [line.split()[2] for line in lines] == ["anyone", ADA]
-    assert run("revoke", lines[0].split()[0]).stdout == "Revoked.\n"
-    assert "No invitation" in run("revoke", lines[0].split()[0]).stderr
-    assert len(run("list").stdout.splitlines()) == 1
-    shown = subprocess.run(
-        [sys.executable, "-m", "hydracore", "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert "invites" in shown.stdout
+    assert run("invites", "revoke", lines[0].split()[0])[1] == "Revoked.\n"
+    assert "No invitation" in run("invites", "revoke", lines[0].split()[0])[2]
+    assert len(run("invites", "list")[1].splitlines()) == 1
+    assert "invites" in run("--help")[1]
     assert [entry.name for entry in tmp_path.iterdir()] == ["hydracore-data"]
 
 

@@ -1,13 +1,12 @@
 """The command line, beside a running server, alone, and over a database of one's own."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from processes import LOGIN, PASSWORD, StartServer, own, settings, until
+from processes import LOGIN, PASSWORD, StartServer, command, own, until
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -15,24 +14,8 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(tmp_path: Path, mongod_uri: str) -> Run:
     """Runs ``hydracore …`` in the first server's folder: exit code, output, errors."""
-    folder = tmp_path / "one"
-    folder.mkdir(exist_ok=True)
-
-    def done(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "hydracore", *arguments],
-            cwd=folder,
-            env=settings(**environment),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=60,
-        )
-        assert "Traceback" not in result.stderr
-        return result.returncode, result.stdout, result.stderr
-
-    return done
+    (tmp_path / "one").mkdir(exist_ok=True)
+    return partial(command, tmp_path / "one")
 
 
 def story(run: Run, **environment: str) -> None:
@@ -61,6 +44,27 @@ def story(run: Run, **environment: str) -> None:
     assert run("mail", "retry", "--all", **environment)[1] == "0 due again.\n"
     assert run("mail", "retry", "nothing", **environment)[0] == 1
     assert run("mail", "retry", **environment)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--version",
+        "bench hash --seconds 0",
+        "check-config",
+        "explain nothing",
+        "keys list --json",
+        "mail retry",
+        "plugins list",
+        "selftest enumeration --known ada@example.com",
+        "sessions revoke nobody@example.com",
+        "users list",
+    ],
+)
+def test_as_its_users_start_it(run: Run, mongod_uri: str, words: str) -> None:
+    """Each of them is the same in a Python of its own as in a fork of one that has imported it, as tests run it."""
+    mine = own(mongod_uri, "cli_started")
+    assert run(*words.split(), **mine) == run(*words.split(), **mine, anew=True)
 
 
 def test_alone(run: Run) -> None:
@@ -134,8 +138,8 @@ def test_refused_passwords(run: Run) -> None:
 def test_database_away(run: Run) -> None:
     """Without its database a command ends with 1, soon, and says where it looked, without credentials."""
     away = own("mongodb://ada:unspeakable@127.0.0.1:1/?directConnection=true", "away", HYDRACORE_STORE__TIMEOUT="1")
-    for command in (("users", "list"), ("keys", "list"), ("mail", "retry", "--all")):
-        assert run(*command, **away) == (
+    for words in (("users", "list"), ("keys", "list"), ("mail", "retry", "--all")):
+        assert run(*words, **away) == (
             1,
             "",
             "hydracore: Nothing was done: the database does not answer (127.0.0.1:1).\n",

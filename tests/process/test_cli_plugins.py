@@ -1,13 +1,11 @@
 """The command line and plugins: what there is, how it is, and the commands that they bring."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import settings
+from processes import command
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -72,17 +70,7 @@ def run(tmp_path: Path) -> Run:
     where = {"HYDRACORE_PLUGINS__DIR": str(folder), "HYDRACORE_PLUGINS__ENABLED": '["acme"]'}
 
     def done(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "hydracore", *arguments],
-            cwd=tmp_path,
-            env=settings(**{**where, **environment}),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert "Traceback" not in result.stderr
-        return result.returncode, result.stdout, result.stderr
+        return command(tmp_path, *arguments, stdin=stdin, **{**where, **environment})
 
     return done
 

@@ -16,6 +16,10 @@ from zipfile import ZipFile
 
 import pytest
 from processes import PASSWORD, settings, until
+from replicas import free_port
+
+# One environment for all of them.
+pytestmark = pytest.mark.xdist_group("distribution")
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -101,7 +105,7 @@ FILES = {
 }
 
 
-def installed_from(folder: Path) -> list[str]:
+def hydracore_in(folder: Path) -> list[str]:
     """What ``pip install`` takes for HydraCore as it is committed or about to be: a copy of the tracked files."""
     source = folder / "hydracore-source"
     listed = subprocess.run(
@@ -111,7 +115,7 @@ def installed_from(folder: Path) -> list[str]:
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    return ["-c", str(ROOT / ".ci/constraints.txt"), f"{source}[embedded,memory]"]
+    return [f"{source}[embedded,memory]"]
 
 
 @pytest.fixture(scope="module")
@@ -121,35 +125,41 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in FILES.items():
         (folder / "plugin" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "plugin" / name).write_text(textwrap.dedent(text))
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, *installed_from(folder), "setuptools", "pytest"], check=True, capture_output=True, timeout=500
-    )
-    subprocess.run([*pip, "--no-build-isolation", folder / "plugin"], check=True, capture_output=True, timeout=300)
-    return folder / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    made = folder / "venv/bin/python"
+    for what in (["setuptools", "pytest"], ["--no-build-isolation", *hydracore_in(folder), folder / "plugin"]):
+        # What nobody imports need not be compiled.
+        command = [*pip(made), "install", "-q", "--no-compile", "-c", ROOT / ".ci/constraints.txt", *what]
+        subprocess.run(command, env=environment(made), check=True, capture_output=True, timeout=500)
+    return made
+
+
+def pip(python: Path) -> list[Any]:
+    """pip for that environment, which is quicker made without one of its own."""
+    return [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
 
 
 def environment(python: Path, **more: str) -> dict[str, str]:
-    mine = {name: value for name, value in settings(**more).items() if name != "PYTHONPATH"}
+    mine = {name: value for name, value in settings(**more).items() if not name.startswith("PYTHON")}
     return {**mine, "PATH": f"{python.parent}:{os.environ['PATH']}"}
 
 
 @pytest.fixture
 def server(python: Path, tmp_path: Path) -> Iterator[Any]:
     """The command ``hydracore serve`` of that environment, the plugin enabled; asks it."""
+    port = free_port()
     enabled = environment(
         python,
         HYDRACORE_PLUGINS__ENABLED='["event_log", "roadrunner"]',
         HYDRACORE_PLUGINS__ROADRUNNER__UNIT="km",
-        HYDRACORE_SERVER__PORT="18893",
+        HYDRACORE_SERVER__PORT=str(port),
     )
     process = subprocess.Popen(
         [python.parent / "hydracore", "serve"], cwd=tmp_path, env=enabled, stderr=subprocess.DEVNULL
     )
 
     def ask(method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
-        connection = HTTPConnection("127.0.0.1", 18893, timeout=20)
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
@@ -233,13 +243,13 @@ def test_a_new_project(python: Path, tmp_path: Path) -> None:
     letter = project / "hydracore_acme_corp/templates/mail/verify_email/de/subject.txt"
     letter.parent.mkdir(parents=True)
     letter.write_text("Ihr Code")
-    wheel = run(python, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", ".", folder=project)
+    wheel = run(*pip(python), "wheel", "-q", "--no-build-isolation", "--no-deps", ".", folder=project)
     assert wheel.returncode == 0, wheel.stderr
     with ZipFile(next(project.glob("*.whl"))) as packed:
         assert str(letter.relative_to(project)) in packed.namelist()
         assert "hydracore_acme_corp/schemas/greet.json" in packed.namelist()
     shutil.rmtree(letter.parents[2])
-    installed = run(python, "-m", "pip", "install", "-q", "--no-build-isolation", "-e", ".", folder=project)
+    installed = run(*pip(python), "install", "-q", "--no-build-isolation", "-e", ".", folder=project)
     assert installed.returncode == 0, installed.stderr
     tested = run(python, "-m", "pytest", "-q", folder=project)
     assert "6 passed" in tested.stdout, tested.stdout + tested.stderr

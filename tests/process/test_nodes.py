@@ -27,6 +27,9 @@ from hydracore import HydraCore
 from hydracore.config import load
 from hydracore.flows.account import disable_user, find_user
 
+# One replica set for all of them.
+pytestmark = pytest.mark.xdist_group("nodes")
+
 EMAIL = "ada@example.com"
 WITHIN = 5.0
 

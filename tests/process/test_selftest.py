@@ -2,19 +2,18 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from processes import StartServer, settings
+from processes import StartServer, command
 
 KNOWN = "ada.lovelace@example.com"
 Run = Callable[..., tuple[int, str, str]]
@@ -22,19 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def done(*arguments: str, **environment: str) -> tuple[int, str, str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "hydracore", "selftest", "enumeration", *arguments],
-            cwd=tmp_path,
-            env=settings(**environment),
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert "Traceback" not in result.stderr
-        return result.returncode, result.stdout, result.stderr
-
-    return done
+    return partial(command, tmp_path, "selftest", "enumeration", timeout=200)
 
 
 @pytest.mark.parametrize("profile", ["testing", "standard"])

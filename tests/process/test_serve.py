@@ -27,7 +27,7 @@ from hydracore.server import _drain
 
 def test_starts_and_keeps(start: StartServer) -> None:
     """With no configuration it is ready within 5 s, works, stops with 0, and has everything again afterwards."""
-    server = start()
+    server = start(python=[])
     others = os.getloadavg()[0] / (os.cpu_count() or 1)  # Where the machine is shared, it has that part of it.
     assert server.took < 5 * max(1, others)
     tokens = server.register()
@@ -530,7 +530,7 @@ def test_an_index_that_cannot_be_made(start: StartServer, mongod_uri: str) -> No
 
 def test_small(start: StartServer) -> None:
     """A worker at rest takes less than 90 MB."""
-    server = start()
+    server = start(python=[])
     server.register()
     [worker] = server.children()["worker"]
     for line in Path(f"/proc/{worker}/status").read_text().splitlines():

@@ -5,7 +5,6 @@ import hashlib
 import random
 import re
 import secrets
-import subprocess
 import sys
 from functools import partial
 from importlib import resources
@@ -30,6 +29,7 @@ from asking import (
     reset,
     via,
 )
+from processes import command
 from support import PASSWORD, OpenSite, Site, refused, tokens
 from tornado.httpclient import HTTPResponse
 
@@ -417,12 +417,10 @@ async def test_v6_4_3_reset(site: Site) -> None:
     refused(await reset(site, late), 400, "invalid_token")
 
 
-def test_v6_4_6_operators_choose_no_password() -> None:
+def test_v6_4_6_operators_choose_no_password(tmp_path: Path) -> None:
     """No command sets the password of an account that is there. What starts its reset is forgot-password, for anyone,
     and the token goes to the owner."""
-    said = subprocess.run(
-        [sys.executable, "-m", "hydracore", "users", "--help"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    _, said, _ = command(tmp_path, "users", "--help")
     commands = re.findall(r"^  ([a-z-]+) ", said.partition("Commands:")[2], re.MULTILINE)
     assert sorted(commands) == ["create", "delete", "disable", "enable", "language", "list"]
 
