@@ -26,6 +26,7 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
         "connectTimeoutMS": timeout * 500,
         "tz_aware": True,
         "appname": "hydracore",
+        **_retrying(uri),
     }
     try:
         return _CONNECT[driver](uri, options)
@@ -35,6 +36,17 @@ def connect(driver: str, uri: str, timeout: int) -> Client:
             f"store.uri is not a connection string that the driver takes ({type(error).__name__}). "
             "In user names and passwords, : / ? # [ ] @ and % must be percent-encoded."
         ) from error
+
+
+def _retrying(uri: str) -> dict[str, Any]:
+    """A single mongod takes no retryable writes. PyMongo (4.20) finds that out when it has a connection for the second
+    attempt, raises the first one's error there, and takes it for the new connection's: all connections end, and the
+    server counts as unknown. After an outage one of many writers is always the next to do that, and nobody is served
+    any more."""
+    scheme, _, rest = uri.partition("://")
+    authority, _, more = rest.lower().partition("/")
+    several = scheme != "mongodb" or "," in authority.rpartition("@")[2] or "replicaset=" in more
+    return {} if several or "retrywrites=" in more else {"retryWrites": False}
 
 
 async def aggregated(collection: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
