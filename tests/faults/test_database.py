@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email import message_from_bytes, policy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from figures import Bounds, Suffer, calm
+from findings import keep
 from post import Letters, PostOffice
 from processes import LOGIN, PASSWORD, until
 from pymongo import MongoClient, WriteConcern
@@ -206,7 +208,7 @@ class Folder(Letters):
         self._thread.join()
 
 
-def test_data_folder_full(small_disk: Path, mongod_uri: str, nodes: Nodes) -> None:
+def test_data_folder_full(small_disk: Path, mongod_uri: str, nodes: Nodes, request: pytest.FixtureRequest) -> None:
     """The disk of the data folder, where the embedded mongod, the secret and the mail are, is full for some seconds:
     503, nothing acknowledged is lost, no letter either, and none is cut short; thirty seconds after there is room again
     everybody is served, by the same server."""
@@ -222,7 +224,7 @@ def test_data_folder_full(small_disk: Path, mongod_uri: str, nodes: Nodes) -> No
 
     try:
         # A letter that could not be written is tried again after a while, which becomes longer each time.
-        suffer = Suffer("data-folder-full", folder)
+        suffer = Suffer("data-folder-full", folder, partial(keep, request.node))
         assert suffer([server], fault, Bounds(within=30, mail_within=120)).unknown
     finally:
         folder.close()

@@ -5,9 +5,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 
 import pytest
 from figures import Bounds, Suffer, calm
+from findings import keep
 from post import Api, PostOffice
 from processes import LOGIN, Server, until
 from rig import Mongo, Nodes, Operator
@@ -128,7 +130,7 @@ def test_mail_api(
         time.sleep(6)
         api.answer, api.delay, api.late, api.headers = 0, 0.0, False, {}
 
-    suffer = Suffer(f"mail-api-{request.node.callspec.id}", api)
+    suffer = Suffer(f"mail-api-{request.node.callspec.id}", api, partial(keep, request.node))
     assert suffer([nodes(mongo.uri, **resend)], fault, Bounds(within=5)).unknown == 0
     assert api.changed == 0
     if late:
