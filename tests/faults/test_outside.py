@@ -67,7 +67,7 @@ def test_mail_server_refuses(
 
     def mend() -> None:
         assert '"dead"' in operator(mongo.uri, "mail", "list", "--json")
-        assert "0 due again" not in operator(mongo.uri, "mail", "retry", "--all")
+        assert not operator(mongo.uri, "mail", "retry", "--all").startswith("0 ")
 
     assert suffer([nodes(mongo.uri)], fault, Bounds(within=5), mend=mend).unknown == 0
 
