@@ -233,8 +233,12 @@ OpenSite = Callable[..., Awaitable[Site]]
 
 
 async def enter(hydra: HydraCore, keep: bool) -> None:
+    if keep:
+        await hydra.__aenter__()
+        return
+    hydra._deliver_mail = False  # What an earlier test has left waiting must not come here.
     await hydra.__aenter__()
-    if not keep:
-        for name in hydra._store._collections:
-            if name != "keys":
-                await hydra._store.collection(name).delete_many({})
+    for name in hydra._store._collections:
+        if name != "keys":
+            await hydra._store.collection(name).delete_many({})
+    hydra._mail.start()
