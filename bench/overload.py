@@ -2,8 +2,8 @@
 
 One worker with real hashing, and two processes beside it: the storm, which comes however slow the answers are, and the
 probe, which asks ``/auth/me`` and ``/health/live`` ten times a second each. Quiet and storm take turns. All of that
-once without limits and once with limits so wide that they refuse nobody. ``make bench`` runs it; it ends with 1 where a
-bar is missed.
+without limits, with those that are shipped, and with limits so wide that they refuse nobody. ``make bench`` runs it; it
+ends with 1 where a bar is missed.
 """
 
 import argparse
@@ -35,7 +35,8 @@ _MOST_P99 = 50.0
 _MOST_GROWTH = 0.1
 _ALLOCATOR = 10
 _RULES = ("LOGIN_ADDRESS_NETWORK", "LOGIN_ADDRESS", "LOGIN_NETWORK")
-_WIDE = {"HYDRACORE_LIMITS__ENABLED": "true", **{f"HYDRACORE_LIMITS__{rule}": "9999999/3600" for rule in _RULES}}
+_SHIPPED = {"HYDRACORE_LIMITS__ENABLED": "true"}
+_WIDE = {**_SHIPPED, **{f"HYDRACORE_LIMITS__{rule}": "9999999/3600" for rule in _RULES}}
 # As many as an account remembers, as a proxy in front would name them.
 _NETWORKS = [f"198.18.0.{number}" for number in range(1, 9)]
 
@@ -214,7 +215,7 @@ async def main() -> int:
         mongod.start()
         mongod.wait_ready()
         try:
-            for name, settings in (("limits off", {}), ("limits on", _WIDE)):
+            for name, settings in (("limits off", {}), ("limits as shipped", _SHIPPED), ("wide limits", _WIDE)):
                 missed += [f"{name}: {what}" for what in await one(folder, mongod.uri, name, chosen, settings)]
         finally:
             mongod.stop()
