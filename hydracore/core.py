@@ -59,6 +59,8 @@ _SWEEP_EVERY = 60.0
 _MONGOD_START = 15.0
 _THREADS = 2
 _MOST_WAITING = 64
+# The part of the requests at once that may wait for a turn at a limit: most are for others.
+_WAITING_PART = 4
 # At the end, what clients have sent by then is answered too.
 _ON_ITS_WAY = 0.1
 
@@ -266,6 +268,7 @@ class HydraCore:
             registry.announce,
             now=self._now,
             plugin=registry.owner_of(registry.limits),
+            most_waiting=self.config.server.max_requests // _WAITING_PART,
             meters=self._meters,
         )
 

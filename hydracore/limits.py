@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from hydracore.chance import Now
 from hydracore.config import Limits
-from hydracore.errors import TooManyRequests, Unavailable
+from hydracore.errors import Overloaded, TooManyRequests, Unavailable
 from hydracore.events import Event, Limited
 from hydracore.logs import logger
 from hydracore.meters import UNMEASURED, Meters
@@ -86,7 +86,8 @@ class Limiter(Protocol):
 
     def turn(self, network: str, hit: Spend) -> AbstractAsyncContextManager[None]:
         """A scope that no more attempts are in at once than ``hit`` allows failures, nor more of one network than is
-        fair. Raises :class:`TooManyRequests` where too many wait for it."""
+        fair. Raises :class:`TooManyRequests` where too many wait for it, and :class:`Overloaded` where too many
+        wait in all."""
 
 
 class NullLimiter:
@@ -122,7 +123,7 @@ class _Spent:
 
 class CountingLimiter:
     """Counts in ``backend``, which ``plugin`` brings; where that fails, in ``fallback``, which holds for this process
-    alone."""
+    alone. Of all attempts together ``most_waiting`` wait for their turn: each is a request that is being answered."""
 
     def __init__(
         self,
@@ -134,6 +135,7 @@ class CountingLimiter:
         *,
         now: Now,
         plugin: str,
+        most_waiting: int,
         meters: Meters = UNMEASURED,
     ) -> None:
         self._rules = parse_rules(rules)
@@ -149,6 +151,8 @@ class CountingLimiter:
         self._out_until = 0.0
         self._stuck: set[asyncio.Task[Any]] = set()
         self._gates: dict[str, _Gate] = {}
+        self._most_waiting = most_waiting
+        self._waiting = 0
         self._patient = 0
         self._failed: dict[str, int] = {}
         """What this process knows of counters: how much of them nobody will give back."""
@@ -328,12 +332,25 @@ class CountingLimiter:
             raise TooManyRequests(1).because(f"too many wait for their turn, by {what}", waiting=gate.users)
         gate.users += 1
         try:
-            async with gate.slots:
+            await self._wait_at(rule, gate)
+            try:
                 yield
+            finally:
+                gate.slots.release()
         finally:
             gate.users -= 1
             if not gate.users:
                 self._gates.pop(key, None)
+
+    async def _wait_at(self, rule: str, gate: "_Gate") -> None:
+        if gate.slots.locked() and self._waiting >= self._most_waiting:
+            self._meters.rule(rule)("crowded")
+            raise Overloaded().because("too many wait for their turn, in all", waiting=self._waiting)
+        self._waiting += 1
+        try:
+            await gate.slots.acquire()
+        finally:
+            self._waiting -= 1
 
 
 def _end(waiting: "asyncio.Future[None]") -> None:

@@ -89,10 +89,9 @@ def test_every_hook_has_a_plugin(tmp_path: Path) -> None:
 
 def test_our_commands() -> None:
     """The names that no plugin's command may have are those of ours."""
-    assert {*main.commands, *main.elsewhere} == OUR_COMMANDS  # type: ignore[attr-defined]
+    assert {*main.commands, *main.elsewhere} == OUR_COMMANDS
     for name in OUR_COMMANDS:
-        command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
-        assert command.name == name
+        assert main.get_command(click.Context(main), name).name == name
 
 
 class Plain:

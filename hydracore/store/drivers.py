@@ -43,10 +43,9 @@ def _retrying(uri: str) -> dict[str, Any]:
     attempt, raises the first one's error there, and takes it for the new connection's: all connections end, and the
     server counts as unknown. After an outage one of many writers is always the next to do that, and nobody is served
     any more."""
-    scheme, _, rest = uri.partition("://")
-    authority, _, more = rest.lower().partition("/")
-    several = scheme != "mongodb" or "," in authority.rpartition("@")[2] or "replicaset=" in more
-    return {} if several or "retrywrites=" in more else {"retryWrites": False}
+    before, _, options = uri.lower().partition("?")
+    several = uri.startswith("mongodb+srv:") or "," in before.rpartition("@")[2] or "replicaset=" in options
+    return {} if several or "retrywrites=" in options else {"retryWrites": False}
 
 
 async def aggregated(collection: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ WRITERS = 16
         ("mongodb://%2Frun%2Fmongod.sock", False),
         ("mongodb://localhost/?retryWrites=true", True),
         ("mongodb://localhost/?replicaSet=rs", True),
+        ("mongodb://localhost?replicaSet=rs", True),
         ("mongodb://one,two/?retryWrites=false", False),
         ("mongodb://ada:secret@one:1,two:2/", True),
     ],

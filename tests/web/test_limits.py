@@ -571,3 +571,40 @@ async def test_one_network_does_not_take_the_pool(open_site: OpenSite, monkeypat
     answers = await asyncio.gather(owner(), owner(), owner(), *flood)
     assert list(answers[:3]) == [200, 200, 200]
     assert {answer.code for answer in answers[3:]} == {200}
+
+
+async def test_those_who_wait_leave_room(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, expected_logs: list[str]
+) -> None:
+    """However many networks have attempts that wait for their turn, they are a part of the requests that are answered
+    at once: who is signed in is served meanwhile. What is refused for that is 503, and may be repeated."""
+    expected_logs.append("unavailable")
+    site = await open_site(
+        limits={"enabled": True, "backend": "memory"},
+        server={"trusted_proxies": ["127.0.0.1"], "max_requests": 40},
+        password={"hash_threads": 1, "hash_queue": 64},
+    )
+    passwords = site.hydra.services.passwords
+    verify = passwords._verify
+
+    def slow(encoded: str, password: str) -> bool:
+        time.sleep(0.02)
+        return verify(encoded, password)
+
+    monkeypatch.setattr(passwords, "_verify", slow)
+    token = (await site.verified())["access_token"]
+    networks = [f"203.0.113.{number}" for number in range(1, 5)]
+    over, codes = asyncio.Event(), Counter[int]()
+
+    async def insist(network: str) -> None:
+        while not over.is_set():
+            codes[(await site.post("login", RIGHT, **via(network))).code] += 1
+
+    insisting = [asyncio.ensure_future(insist(network)) for network in networks * 20]
+    served = Counter([(await site.me(token)).code for _ in range(8)])
+    over.set()
+    await asyncio.gather(*insisting)
+    assert set(served) == {200}
+    assert set(codes) == {200, 503}
+    for network in networks:
+        tokens(await site.post("login", RIGHT, **via(network)))
