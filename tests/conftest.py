@@ -1,5 +1,6 @@
 """Real parts for the tests: a mongod, sockets, a mail box, a clock."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -43,6 +44,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("faults")
         for line in table(rows):
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def first_loop() -> Iterator[None]:
+    """Tornado asks for the thread's loop before it makes its own: the one that asyncio would make nobody closes."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 @pytest.fixture(autouse=True)
