@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import json
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -35,8 +34,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """What a test says or logs may be no text; a report must be, to come here from the process that ran it."""
-    report = yield
-    return json.loads(json.dumps(report, ensure_ascii=False).encode(errors="replace"))
+    return sendable((yield))
+
+
+def sendable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case list() | tuple():
+            return type(value)(sendable(each) for each in value)
+        case dict():
+            return {sendable(key): sendable(each) for key, each in value.items()}
+    return value
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
