@@ -16,13 +16,13 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from hydracore.errors import HashingOverloaded
 from hydracore.meters import UNMEASURED, Meters
-from hydracore.threads import be_nice
+from hydracore.threads import GiveWay
 
 T = TypeVar("T")
 
 # So many for each thread are made ready at once: it has always the next one, while a storm that fills the queue does
 # not fill the event loop too.
-_NEAR = 4
+_NEAR = 2
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class HashingPool:
         self._near = asyncio.Semaphore(_NEAR * threads)
         self._patience = patience
         self._meters = meters
-        self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=be_nice)
+        self._executor = ThreadPoolExecutor(threads, "hydracore-hash", initializer=GiveWay())
         self.pending = 0
         """How many run, wait, or have a place kept."""
         self.refused = 0

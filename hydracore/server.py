@@ -291,6 +291,7 @@ async def _work(given: _Given, metrics: Registry | None, stopping: _Stopping) ->
                 log.warning("not ready yet", pid=os.getpid(), reason=problem)
             else:
                 log.info("ready", pid=os.getpid())
+            gc.freeze()  # What stays is not looked through again and again: each time, the loop stood still for it.
             await stop.wait()
             deadline = loop.time() + config.server.drain_timeout
             watchdog.stop()

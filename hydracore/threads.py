@@ -6,9 +6,11 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
 from hydracore.errors import Unavailable
@@ -27,6 +29,23 @@ def be_nice() -> None:
     # On Linux a priority belongs to a thread; elsewhere it would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
+class GiveWay:
+    """Begins the threads of a pool that computes: the event loop must not wait for them.
+
+    A thread that wakes takes the core of an idle-class one at once, and waits some milliseconds for a merely nice
+    one. The first thread is nice, and no more, so that work goes on where other programs leave no core idle.
+    """
+
+    def __init__(self) -> None:
+        self._begun = count()
+
+    def __call__(self) -> None:
+        be_nice()
+        if next(self._begun) and hasattr(os, "SCHED_IDLE"):
+            with suppress(OSError):  # A sandbox may forbid it.
+                os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
 
 
 def cores() -> int:

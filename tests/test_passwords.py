@@ -158,14 +158,14 @@ async def test_few_are_made_ready() -> None:
     left, and whoever waits too long for that gives up a place that others get."""
     pool = HashingPool(1, 20, patience=0.2)
     with ExitStack() as stack:
-        rooms = [stack.enter_context(pool.room()) for _ in range(6)]
-        for room in rooms[:4]:
+        rooms = [stack.enter_context(pool.room()) for _ in range(4)]
+        for room in rooms[:2]:
             await room.near()
         await rooms[0].near()  # It is already.
         with pytest.raises(HashingOverloaded) as raised:
-            await rooms[4].near()
+            await rooms[2].near()
         assert raised.value.why["reason"] == "no turn within password.hash_timeout"
-        waiting = [asyncio.ensure_future(room.near()) for room in rooms[4:]]
+        waiting = [asyncio.ensure_future(room.near()) for room in rooms[2:]]
         await asyncio.sleep(0)
         assert await pool.run(lambda: 7, rooms[0]) == 7
         await waiting[0]
@@ -173,7 +173,7 @@ async def test_few_are_made_ready() -> None:
         await waiting[1]
     assert pool.pending == 0
     with ExitStack() as stack:
-        for _ in range(4):
+        for _ in range(2):
             await stack.enter_context(pool.room()).near()
     pool.close()
 
@@ -183,6 +183,23 @@ async def test_low_priority() -> None:
     pool = HashingPool(1, 1)
     niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
     assert niceness > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    pool.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has an idle class")
+async def test_idle_class() -> None:
+    """But for the first, which goes on where other programs leave no core idle, the hashing threads run only where
+    nobody else wants to."""
+    pool, together = HashingPool(3, 1), threading.Barrier(3)
+
+    def policy() -> int:
+        together.wait(10)
+        return os.sched_getscheduler(threading.get_native_id())
+
+    ours = os.sched_getscheduler(threading.get_native_id())
+    policies = await asyncio.gather(*(pool.run(policy) for _ in range(3)))
+    assert sorted(policies) == sorted([ours, os.SCHED_IDLE, os.SCHED_IDLE])
+    assert os.sched_getscheduler(threading.get_native_id()) == ours
     pool.close()
 
 
