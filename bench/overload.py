@@ -1,7 +1,7 @@
 """A storm of sign-ins, ten times what the machine can hash: what the accepted ones lose, and what others notice.
 
 One worker with real hashing, and two processes beside it: the storm, which comes however slow the answers are, and the
-probe, which asks ``/auth/me`` and ``/health/live`` ten times a second each. Quiet and storm take turns. All of that
+probe, which asks ``/auth/me`` and ``/health/live`` 25 times a second each. Quiet and storm take turns. All of that
 without limits, with those that are shipped, and with limits so wide that they refuse nobody. ``make bench`` runs it; it
 ends with 1 where a bar is missed.
 """
@@ -27,6 +27,7 @@ from client import BODY, Server, ask, read, written
 from hydracore.store.embedded import Mongod
 
 _TIMES = 10
+_PROBES = 25
 _SETTLE = 1.0
 # The bars: accepted sign-ins against those of a quiet pool, and milliseconds of what has to stay quick. Memory is flat
 # that grows by less than a tenth, or by the MiB that an allocator keeps.
@@ -37,6 +38,7 @@ _ALLOCATOR = 10
 _RULES = ("LOGIN_ADDRESS_NETWORK", "LOGIN_ADDRESS", "LOGIN_NETWORK")
 _SHIPPED = {"HYDRACORE_LIMITS__ENABLED": "true"}
 _WIDE = {**_SHIPPED, **{f"HYDRACORE_LIMITS__{rule}": "9999999/3600" for rule in _RULES}}
+_ACCOUNTS = 32
 # As many as an account remembers, as a proxy in front would name them.
 _NETWORKS = [f"198.18.0.{number}" for number in range(1, 9)]
 
@@ -53,9 +55,12 @@ class Seen:
         self.times.setdefault(code, []).append(seconds)
 
 
-def somewhere(request: bytes) -> bytes:
-    """The request, from any network: of one alone only so many sign-ins are judged at once."""
+def somebody(request: bytes, account: int | None = None) -> bytes:
+    """The request, for any account, from any network: of one alone only so many sign-ins are judged at once."""
+    if account is None:
+        account = random.randrange(_ACCOUNTS)  # noqa: S311  # any will do
     network = random.choice(_NETWORKS)  # noqa: S311  # any will do
+    request = request.replace(b"ada@", f"a{account:02}@".encode())
     return request.replace(b"\r\n", f"\r\nX-Forwarded-For: {network}\r\n".encode(), 1)
 
 
@@ -70,7 +75,7 @@ class Connections:
         before = time.perf_counter()
         try:
             pair = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
-            pair[1].write(somewhere(request))
+            pair[1].write(somebody(request))
             code, _ = await read(pair[0])
         except (OSError, EOFError):
             seen.add(0, time.perf_counter() - before)
@@ -111,13 +116,16 @@ async def closed(port: int, request: bytes, clients: int, seconds: float) -> lis
 
 
 def elsewhere(pipe: Any, work: str, arguments: tuple[Any, ...]) -> None:
-    """In a process of its own: the storm must not hold up the probe."""
+    """In a process of its own: the storm must not hold up the probe, nor its own start anybody else."""
+    pipe.send("ready")
+    pipe.recv()
     pipe.send(asyncio.run({"steadily": steadily, "closed": closed}[work](*arguments)))
 
 
 def begin(work: str, *arguments: Any) -> Any:
     mine, theirs = multiprocessing.Pipe()
     multiprocessing.get_context("spawn").Process(target=elsewhere, args=(theirs, work, arguments), daemon=True).start()
+    mine.recv()
     return mine
 
 
@@ -136,6 +144,12 @@ async def measure(server: Server, chosen: argparse.Namespace) -> list[str]:
     """The bars that were missed."""
     await server.ready()
     _, body = await ask(server.port, "POST", "/auth/register", BODY)
+    for account in range(_ACCOUNTS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(somebody(written("POST", "/auth/register", BODY), account))
+        if (await read(reader))[0] != 201:
+            raise SystemExit("an account cannot be registered")
+        writer.close()
     me = written("GET", "/auth/me", token=json.loads(body)["access_token"])
     probe, login = [me, written("GET", "/health/live")], written("POST", "/auth/login", BODY)
     seconds = chosen.seconds
@@ -148,7 +162,9 @@ async def measure(server: Server, chosen: argparse.Namespace) -> list[str]:
                 work = begin("closed", server.port, login, chosen.threads, seconds)
             else:
                 work = begin("steadily", server.port, [login], _TIMES * can, seconds)
-            beside = begin("steadily", server.port, probe, 10, seconds)
+            beside = begin("steadily", server.port, probe, _PROBES, seconds)
+            for one in (work, beside):
+                one.send("go")
             [logins] = await asyncio.to_thread(work.recv)
             others = await asyncio.to_thread(beside.recv)
             if kind == "quiet":

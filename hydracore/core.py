@@ -20,6 +20,7 @@ from hydracore.chance import Now, Token
 from hydracore.chance import now as real_now
 from hydracore.chance import token as real_token
 from hydracore.config import Config, load
+from hydracore.counting import Counters
 from hydracore.errors import ConfigError, HydraError, StartupError, StoreUnavailable
 from hydracore.events import KeyRotated
 from hydracore.flows.lent import Lent
@@ -174,6 +175,7 @@ class HydraCore:
             self._asking.cancel()
         with suppress(StoreUnavailable):
             await self._refusals.flush()
+        await self.services.limiter.close()
         await self.registry.close()
         self.services.passwords.close()
         self._reporter.close()
@@ -260,16 +262,11 @@ class HydraCore:
         if not self.config.limits.enabled:
             return NullLimiter()
         registry = self.registry
+        plugin, meters = registry.owner_of(registry.limits), self._meters
+        counters = Counters(registry.limits, registry.fallback_limits, now=self._now, plugin=plugin, meters=meters)
+        most_waiting = self.config.server.max_requests // _WAITING_PART
         return CountingLimiter(
-            self.config.limits,
-            registry.limits,
-            registry.fallback_limits,
-            secret,
-            registry.announce,
-            now=self._now,
-            plugin=registry.owner_of(registry.limits),
-            most_waiting=self.config.server.max_requests // _WAITING_PART,
-            meters=self._meters,
+            self.config.limits, counters, secret, registry.announce, most_waiting=most_waiting, meters=meters
         )
 
     async def _prepare(self) -> None:

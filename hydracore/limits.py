@@ -6,47 +6,33 @@ attempts under way, and for nothing else. Keys are keyed digests: the counters n
 """
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import Protocol
 
-from hydracore.chance import Now
 from hydracore.config import Limits
+from hydracore.counting import Counters, Hit, Rule
 from hydracore.errors import Overloaded, TooManyRequests, Unavailable
 from hydracore.events import Event, Limited
-from hydracore.logs import logger
 from hydracore.meters import UNMEASURED, Meters
-from hydracore.records import Count, LimitBackend
+from hydracore.records import Count
 from hydracore.secret import ServerSecret
 
-log = logger("hydracore.limits")
-
-_BACKEND_DEADLINE = 1.0
-_OUTAGE_PAUSE = 5.0
 _MOST_WAITING = 64
 # Attempts of one network that are judged at once, right ones included: the hashing pool is for everyone.
 _SIDE_BY_SIDE = 16
+# As many attempts of one network are under way before it may be refused for those of all.
+_SEVERAL = 4
 # Where attempts under way elsewhere take up a limit, one waits so long for them, and looks so often. Those who wait
 # keep places that others could use, so they are few.
 _PATIENCE = 1.5
 _PAUSES = (0.02, 0.1)
 _MOST_PATIENT = 8
-# What a backend counts in whole seconds, and what is still on its way to it, must not reach the window after.
-_MARGIN = 2.0
 _MOST_KNOWN = 10_000
-# Hits that a backend neither answers nor lets go of. With so many it is not asked again before some of them end.
-_MOST_STUCK = 100
-
-
-@dataclass(frozen=True)
-class Rule:
-    """At most ``most`` in ``window`` seconds."""
-
-    most: int
-    window: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class Spend:
     binding: bool = True
     share: float = 1.0
 
-    def most(self, rule: "Rule") -> int:
+    def most(self, rule: Rule) -> int:
         return max(1, int(rule.most * self.share))
 
 
@@ -89,6 +75,13 @@ class Limiter(Protocol):
         fair. Raises :class:`TooManyRequests` where too many wait for it, and :class:`Overloaded` where too many
         wait in all."""
 
+    def check_turn(self, network: str, rule: str) -> None:
+        """Raises :class:`Overloaded` where too many wait in all, and of this network several. It costs next to nothing:
+        in a storm it is the refusals that take the time of everybody else."""
+
+    async def close(self) -> None:
+        """Give back what nobody needs any more. Called once, before the backend is closed."""
+
 
 class NullLimiter:
     """Limits switched off."""
@@ -105,52 +98,39 @@ class NullLimiter:
     async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
         yield
 
+    def check_turn(self, network: str, rule: str) -> None:
+        pass
+
     async def _spend(self, *hits: Spend) -> None:
         pass
 
-
-@dataclass(frozen=True)
-class _Spent:
-    """A hit, where it was counted, and until when it may be given back: by the clock that may be set, and by the one
-    that may not."""
-
-    key: str
-    rule: Rule
-    backend: LimitBackend
-    until: datetime
-    until_running: float
+    async def close(self) -> None:
+        pass
 
 
 class CountingLimiter:
-    """Counts in ``backend``, which ``plugin`` brings; where that fails, in ``fallback``, which holds for this process
-    alone. Of all attempts together ``most_waiting`` wait for their turn: each is a request that is being answered."""
+    """Counts in ``counters``. Of all attempts together ``most_waiting`` wait for their turn: each is a request that is
+    being answered."""
 
     def __init__(
         self,
         rules: Limits,
-        backend: LimitBackend,
-        fallback: LimitBackend,
+        counters: Counters,
         secret: ServerSecret,
         announce: Callable[[Event], None],
         *,
-        now: Now,
-        plugin: str,
         most_waiting: int,
         meters: Meters = UNMEASURED,
     ) -> None:
         self._rules = parse_rules(rules)
         self._meters = meters
         self._decided = {name: self._meters.rule(name) for name in self._rules}
-        self._backend = backend
-        self._fallback = fallback
+        self._counters = counters
         self._secret = secret
         self._announce = announce
-        self._now = now
-        self._plugin = plugin
         self._jitter = SystemRandom().uniform
-        self._out_until = 0.0
-        self._stuck: set[asyncio.Task[Any]] = set()
         self._gates: dict[str, _Gate] = {}
+        self._under_way: Counter[str] = Counter()
         self._most_waiting = most_waiting
         self._waiting = 0
         self._patient = 0
@@ -159,18 +139,20 @@ class CountingLimiter:
 
     @asynccontextmanager
     async def counted(self, network: str, *hits: Spend) -> AsyncIterator[None]:
-        spent: list[_Spent] = []
+        spent: list[Hit] = []
         try:
-            await self._spend(network, hits, spent, patience=0)
+            await self._spend(network, hits, spent, self._counters.give_back)
             yield
         except (Unavailable, asyncio.CancelledError):  # Cancelled it is, when the request has no time left.
-            await self._give_back(*spent)
+            # At once: it may be repeated at once, elsewhere.
+            await self._counters.give_back(*spent)
             raise
 
     @asynccontextmanager
     async def failures(self, network: str, failure: type[Exception], *hits: Spend) -> AsyncIterator[Tried]:
-        spent: list[_Spent] = []
-        tried = Tried(lambda *more: self._spend(network, more, spent, patience=_PATIENCE))
+        spent: list[Hit] = []
+        keep = self._counters.keep
+        tried = Tried(lambda *more: self._spend(network, more, spent, keep, patience=_PATIENCE))
         try:
             await tried.spend(*hits)
             yield tried
@@ -181,19 +163,40 @@ class CountingLimiter:
             if tried.failed:
                 self._remember(spent)
             else:
-                await self._give_back(*spent)
+                await keep(*spent)
 
     @asynccontextmanager
     async def turn(self, network: str, hit: Spend) -> AsyncIterator[None]:
         # Many right passwords at once wait a moment for one another instead of being counted as wrong ones.
         rule = self._rules.get(hit.rule)
         one = nullcontext() if rule is None else self._queue(hit.rule, self._key(hit), rule.most)
-        async with one, self._queue(hit.rule, f"network:{network}", _SIDE_BY_SIDE):
-            yield
+        self._under_way[network] += 1
+        try:
+            async with one, self._queue(hit.rule, f"network:{network}", _SIDE_BY_SIDE):
+                yield
+        finally:
+            self._under_way[network] -= 1
+            if not self._under_way[network]:
+                del self._under_way[network]
+
+    def check_turn(self, network: str, rule: str) -> None:
+        if self._waiting >= self._most_waiting and self._under_way[network] >= _SEVERAL:
+            raise self._crowded(rule)
+
+    async def close(self) -> None:
+        await self._counters.close()
 
     # -- spending ------------------------------------------------------------------------------------
 
-    async def _spend(self, network: str, hits: Sequence[Spend], spent: list[_Spent], *, patience: float) -> None:
+    async def _spend(
+        self,
+        network: str,
+        hits: Sequence[Spend],
+        spent: list[Hit],
+        give_back: Callable[..., Awaitable[None]],
+        *,
+        patience: float = 0,
+    ) -> None:
         for hit in hits:
             if rule := self._rules.get(hit.rule):
                 one, count = await self._admitted(hit, rule, patience)
@@ -202,28 +205,32 @@ class CountingLimiter:
                     # What was refused must not use up the other limits of the same person.
                     # Taken out before: whatever ends this, none is given back twice.
                     back, spent[:] = list(spent), []
-                    await self._give_back(*back)
+                    await give_back(*back)
                     raise self._refusal(network, hit, rule, count)
                 self._decided[hit.rule]("allowed")
                 spent.append(one)
 
-    async def _admitted(self, hit: Spend, rule: Rule, patience: float) -> tuple[_Spent | None, Count]:
+    async def _admitted(self, hit: Spend, rule: Rule, patience: float) -> tuple[Hit | None, Count]:
         """The hit, or None where it is over its rule.
 
         Counted, looked at, and given back if it was one too many: of all that are let in, each has seen a number
         of its own that is not over the rule.
         """
-        key, most, loop = self._key(hit), hit.most(rule), asyncio.get_running_loop()
+        key, loop = self._key(hit), asyncio.get_running_loop()
+        most = hit.most(rule) if hit.binding else math.inf
+        if kept := self._counters.again(key, most):
+            return kept, kept.count
         deadline = loop.time() + patience
         while True:
-            one, count = await self._hit(key, rule)
-            if count.hits <= most or not hit.binding:
+            one = await self._counters.hit(key, rule)
+            count = one.count
+            if count.hits <= most:
                 if count.hits <= self._failed.get(key, 0):
                     self._failed.pop(key, None)  # Of a window that is over.
                 return one, count
-            await self._give_back(one)
+            await self._counters.give_back(one)
             if patience and loop.time() >= deadline:
-                self._know(key, most)  # Whatever it is, the next one need not wait for it.
+                self._know(key, int(most))  # Whatever it is, the next one need not wait for it.
             if not patience or self._failed.get(key, 0) >= most or self._patient >= _MOST_PATIENT:
                 return None, count
             self._patient += 1
@@ -240,19 +247,7 @@ class CountingLimiter:
         error.because(**facts, resets_in=error.retry_after)
         return error
 
-    async def _give_back(self, *spent: _Spent) -> None:
-        """Where each hit was counted, and only in its own window: the one after would let somebody try once more."""
-        now, running = self._now(), asyncio.get_running_loop().time()
-        live = [one for one in spent if now < one.until and running < one.until_running]
-        await asyncio.gather(*(self._return(one) for one in live))
-
-    async def _return(self, one: _Spent) -> None:
-        if one.backend is self._fallback:
-            await self._fallback.hit(one.key, one.rule.window, -1)
-        else:
-            await self._ask(one.backend, one.key, one.rule, -1)
-
-    def _remember(self, failed: Sequence[_Spent]) -> None:
+    def _remember(self, failed: Sequence[Hit]) -> None:
         for one in failed:
             self._know(one.key, self._failed.get(one.key, 0) + 1)
 
@@ -261,64 +256,7 @@ class CountingLimiter:
             self._failed.clear()  # It saves a moment's wait, and is no more than that.
         self._failed[key] = failed
 
-    # -- counting ------------------------------------------------------------------------------------
-
-    async def _hit(self, key: str, rule: Rule) -> tuple[_Spent, Count]:
-        # Looked at before: what the backend says of the time left is later than this.
-        now, running = self._now(), asyncio.get_running_loop().time()
-        backend = self._backend
-        count = await self._ask(backend, key, rule, 1) if self._answers(running) else None
-        if count is None:
-            self._meters.fell_back()
-            backend = self._fallback
-            count = await backend.hit(key, rule.window, 1)
-        left = count.resets_in - min(_MARGIN, rule.window / 10)
-        return _Spent(key, rule, backend, now + timedelta(seconds=left), running + left), count
-
-    def _answers(self, running: float) -> bool:
-        return running >= self._out_until and len(self._stuck) < _MOST_STUCK
-
-    async def _ask(self, backend: LimitBackend, key: str, rule: Rule, cost: int) -> Count | None:
-        """What the backend counts; None where it fails, and then it is not asked for a while."""
-        try:
-            return await self._in_time(backend.hit(key, rule.window, cost))
-        except Exception as error:
-            running = asyncio.get_running_loop().time()
-            if running >= self._out_until:
-                log.warning(
-                    "limit backend failed, counting in this process",
-                    backend=backend.name,
-                    plugin=self._plugin,
-                    error=type(error).__name__,
-                )
-            self._out_until = running + _OUTAGE_PAUSE
-            return None
-
-    async def _in_time(self, hit: Awaitable[Count]) -> Count:
-        """As a task of its own: a backend that will not be cancelled must not hold up a sign-in. By hand, for there are
-        six hits in a sign-in: this costs 10 microseconds each, ``asyncio.wait`` 17."""
-        loop = asyncio.get_running_loop()
-        task, over = asyncio.ensure_future(hit), loop.create_future()
-        late = loop.call_later(_BACKEND_DEADLINE, _end, over)
-        task.add_done_callback(lambda _: _end(over))
-        try:
-            await over
-        finally:
-            late.cancel()
-            if not task.done():
-                task.cancel()
-                self._stuck.add(task)
-                task.add_done_callback(self._let_go)
-        if not task.done():
-            raise TimeoutError
-        if task.cancelled() or isinstance(task.exception(), GeneratorExit):
-            raise RuntimeError("ended itself")
-        return task.result()
-
-    def _let_go(self, task: "asyncio.Task[Any]") -> None:
-        self._stuck.discard(task)
-        if not task.cancelled():
-            task.exception()  # Seen: asyncio would complain otherwise.
+    # -- turns ---------------------------------------------------------------------------------------
 
     def _key(self, hit: Spend) -> str:
         return f"{hit.rule}:{self._secret.mac('limits', hit.rule, *hit.who)[:32]}"
@@ -344,18 +282,16 @@ class CountingLimiter:
 
     async def _wait_at(self, rule: str, gate: "_Gate") -> None:
         if gate.slots.locked() and self._waiting >= self._most_waiting:
-            self._meters.rule(rule)("crowded")
-            raise Overloaded().because("too many wait for their turn, in all", waiting=self._waiting)
+            raise self._crowded(rule)
         self._waiting += 1
         try:
             await gate.slots.acquire()
         finally:
             self._waiting -= 1
 
-
-def _end(waiting: "asyncio.Future[None]") -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+    def _crowded(self, rule: str) -> Overloaded:
+        self._meters.rule(rule)("crowded")
+        return Overloaded().because("too many wait for their turn, in all", waiting=self._waiting)
 
 
 class _Gate:

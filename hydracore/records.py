@@ -87,12 +87,14 @@ class LimitBackend:
     starts from zero ``window`` seconds after its first hit, and returns a :class:`Count`. It must be
     atomic: of a hundred hits at once, each sees another number. Giving back never goes below zero, and
     starts no window where there is none. It has one second; when it fails or is late, each process counts
-    for itself for a while. ``close()`` is called once, at the end.
+    for itself for a while. ``close()`` is called once, at the end. ``give_back(keys)`` may be there for the sake of
+    speed: it gives one hit back to each of up to 100 keys, none of which comes twice, in one operation.
     """
 
     name: str
     hit: Callable[[str, int, int], Awaitable[Count]]
     close: Callable[[], Awaitable[None]] = _nothing_to_close
+    give_back: Callable[[Sequence[str]], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)

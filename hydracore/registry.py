@@ -132,8 +132,11 @@ class Registry:
             self.transports[name] = replace(transport, send=send)
         for name, backend in self.backends.items():
             # Without a deadline of its own, for the sake of speed: the limiter has one.
-            hit = self.calls.measured(self.owner_of(backend), "limit_backend", partial(_counted, backend.hit))
-            self.backends[name] = replace(backend, hit=hit)
+            owner, give_back = self.owner_of(backend), backend.give_back
+            hit = self.calls.measured(owner, "limit_backend", partial(_counted, backend.hit))
+            if give_back is not None:
+                give_back = self.calls.measured(owner, "limit_backend", give_back)
+            self.backends[name] = replace(backend, hit=hit, give_back=give_back)
 
     def _collect(self, hook: str, kind: type[Record]) -> dict[str, Record]:
         hook = f"hydracore_register_{hook}"

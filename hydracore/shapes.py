@@ -28,9 +28,9 @@ def flaws(record: Any) -> Iterator[str]:
     named = record.path if isinstance(record, Route) else record.name
     if not isinstance(named, str) or not named:
         yield f"its {'path' if isinstance(record, Route) else 'name'} is {named!r}, and no text"
-    for field in ("send", "hit", "authenticate", "listen", "close", "judge"):
+    for field in ("send", "hit", "authenticate", "listen", "close", "judge", "give_back"):
         function = getattr(record, field, None)
-        if hasattr(record, field) and not (field == "judge" and function is None):
+        if hasattr(record, field) and not (field in ("judge", "give_back") and function is None):
             yield from _awaited(field, function)
     yield from _flags(record)
     match record:

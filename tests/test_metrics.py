@@ -169,7 +169,7 @@ async def test_limits(open_site: OpenSite, expected_logs: list[str], monkeypatch
         raise ConnectionError
 
     limiter: Any = site.hydra.services.limiter
-    limiter._backend = LimitBackend("gone", gone)
+    limiter._counters._backend = LimitBackend("gone", gone)
     await site.post("login", {**WRONG, "email": "eve@example.com"})
     assert value(read(registry), "hydracore_limit_fallbacks_total") == 3
 

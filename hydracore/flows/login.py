@@ -16,6 +16,8 @@ from hydracore.models import Address, Grant, User
 from hydracore.passwords import Room, normalise
 from hydracore.records import Identity
 
+_HERE = "login_address_network"
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -30,9 +32,10 @@ class Attempt:
     tried: Tried
 
 
-def check_room(services: Services) -> None:
-    """Raises :class:`HashingOverloaded` where :func:`log_in` would: in a storm of sign-ins it is the refusals that take
-    the time of everybody else, so each is made before its body is looked at."""
+def check_room(services: Services, network: str) -> None:
+    """Raises :class:`HashingOverloaded` and :class:`Overloaded` where :func:`log_in` would: in a storm of sign-ins it
+    is the refusals that take the time of everybody else, so each is made before its body is looked at."""
+    services.limiter.check_turn(network, _HERE)
     passwords = services.passwords
     if passwords.pending >= passwords.capacity:
         with services.meters.login(), passwords.room():
@@ -58,7 +61,7 @@ async def _log_in(services: Services, email: str, password: str, network: str, l
         address = parse_address(email)
     except ValueError as error:
         raise InvalidCredentials().because("that is no address") from error
-    here = Spend("login_address_network", (address.key, network))
+    here = Spend(_HERE, (address.key, network))
     async with services.limiter.turn(network, here), AsyncExitStack() as scopes:
         # Where there is no room for the hash, nothing is asked or counted in vain.
         room = scopes.enter_context(services.passwords.room())

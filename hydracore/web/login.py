@@ -20,7 +20,7 @@ class Login(Endpoint):
     @described("Log in", takes="login", gives={200: "tokens"}, refuses=_REFUSES, sets_cookies=True)
     async def post(self) -> None:
         services, language = self.web.services, self.language
-        check_room(services)
+        check_room(services, self.network)
         body, device = self.body(), device_of(self.request)
         grant = await log_in(services, body["email"], body["password"], self.network, language=language, device=device)
         await self.leave_session()
@@ -42,7 +42,7 @@ class Token(Endpoint):
     )
     async def post(self) -> None:
         services, device = self.web.services, device_of(self.request)
-        check_room(services)
+        check_room(services, self.network)
         email, password = basic_credentials(self.request.headers.get("Authorization", ""))
         grant = await log_in(services, email, password, self.network, language=self.language, device=device)
         self.reply(grant.public())

@@ -39,6 +39,10 @@ class Counting:
         self.asked += 1
         return self._collection.find_one_and_update(*arguments, **options)
 
+    def update_many(self, *arguments: Any, **options: Any) -> Any:
+        self.asked += 1
+        return self._collection.update_many(*arguments, **options)
+
 
 @pytest.fixture
 def hands() -> Hands:
@@ -200,11 +204,17 @@ async def test_clocks_that_differ(mongodb: Any, hands: Hands) -> None:
 
 
 async def test_one_operation_a_hit(mongodb: Any, hands: Hands) -> None:
-    """In a window that runs, a hit and a gift back are one operation each; the first hit of a window is two."""
-    for cost, operations in [(1, 2), (1, 1), (-1, 1), (1, 1)]:
+    """A hit and a gift back are one operation each, as are gifts back on many keys; to find a window over takes two
+    more."""
+    for cost, operations in [(1, 1), (1, 1), (-1, 1), (1, 1)]:
         before = mongodb.asked()
         await mongodb.hit("key", 60, cost)
         assert mongodb.asked() - before == operations
+    await mongodb.hit("another", 60, 1)
+    before = mongodb.asked()
+    await mongodb.give_back(["key", "another", "nobody"])
+    assert mongodb.asked() - before == 1
+    assert [(await mongodb.hit(key, 60, 1)).hits for key in ("key", "another", "nobody")] == [2, 1, 1]
     hands.forward(60)
     before = mongodb.asked()
     await mongodb.hit("key", 60, 1)

@@ -62,6 +62,99 @@ async def test_successes_do_not_count(open_site: OpenSite) -> None:
         tokens(answer)
 
 
+class Asked:
+    """A limit backend that tells what it was asked."""
+
+    def __init__(self, context: Any) -> None:
+        self.costs: list[int] = []
+        self.hits: Counter[str] = Counter()
+        self.away = False
+
+    @hookimpl
+    def hydracore_register_limit_backends(self) -> list[LimitBackend]:
+        return [LimitBackend("asked", self.hit)]
+
+    async def hit(self, key: str, window: int, cost: int) -> Count:
+        self.costs.append(cost)
+        if self.away:
+            raise ConnectionError
+        self.hits[key] += cost
+        return Count(self.hits[key], window)
+
+
+async def asked_by(open_site: OpenSite) -> tuple[Site, Asked]:
+    made: list[Asked] = []
+
+    def plugin(context: Any) -> Asked:
+        made.append(Asked(context))
+        return made[-1]
+
+    site = await open_site(extra={"asked": plugin}, limits={"enabled": True, "backend": "asked"})
+    await site.register()
+    made[0].costs.clear()
+    return site, made[0]
+
+
+async def test_right_passwords_one_after_another(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of right passwords one after another each takes over the hits of the one before, and nothing is left of them in
+    a moment; a wrong one among them stays counted."""
+    monkeypatch.setattr("hydracore.counting._KEPT_FOR", 2.0)
+    site, backend = await asked_by(open_site)
+    for _ in range(10):
+        tokens(await site.post("login", RIGHT))
+    assert backend.costs == [1, 1, 1]
+    refused(await site.post("login", WRONG), 401, "invalid_credentials")
+    tokens(await site.post("login", RIGHT))
+    assert backend.costs == [1] * 6
+    async with asyncio.timeout(10):
+        while backend.costs.count(-1) < 3:  # noqa: ASYNC110  # simpler than an event
+            await asyncio.sleep(0.01)
+    assert sum(backend.hits.values()) == 1 + 3
+    for _ in range(4):
+        refused(await site.post("login", WRONG), 401, "invalid_credentials")
+    refused(await site.post("login", RIGHT), 429, "too_many_requests")
+
+
+async def test_hits_are_given_back_at_the_end(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is closed leaves no attempt counted that was none."""
+    monkeypatch.setattr("hydracore.counting._KEPT_FOR", 60.0)
+    site, backend = await asked_by(open_site)
+    tokens(await site.post("login", RIGHT))
+    await site.hydra.services.limiter.close()
+    assert backend.costs == [1, 1, 1, -1, -1, -1]
+
+
+async def test_hits_are_given_back_after_an_outage(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, expected_logs: list[str]
+) -> None:
+    """What was to be given back while the backend was away is given back when it is there again."""
+    expected_logs.append("limit backend failed")
+    monkeypatch.setattr("hydracore.counting._KEPT_FOR", 0.1)
+    monkeypatch.setattr("hydracore.counting._OUTAGE_PAUSE", 0.5)
+    site, backend = await asked_by(open_site)
+    tokens(await site.post("login", RIGHT))
+    backend.away = True
+    async with asyncio.timeout(10):
+        while -1 not in backend.costs:  # noqa: ASYNC110  # simpler than an event
+            await asyncio.sleep(0.01)
+        backend.away = False
+        while backend.costs.count(-1) < 3:  # noqa: ASYNC110  # simpler than an event
+            await asyncio.sleep(0.01)
+    # The first one was asked for, and nobody knows whether it was counted.
+    assert sum(backend.hits.values()) == 1 + 1
+
+
+async def test_a_hit_over_the_rule_is_for_nobody_else(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the owner's attempt was counted as beyond the limit of the address lets no stranger in afterwards."""
+    monkeypatch.setattr("hydracore.counting._KEPT_FOR", 60.0)
+    site = await limited(open_site, login_address="10/3600")
+    home = via("203.0.113.9")
+    await site.post("register", RIGHT, **home)
+    await storm(site)
+    tokens(await site.post("login", RIGHT, **home))
+    refused(await site.post("login", RIGHT, **via("203.0.113.77")), 429, "too_many_requests")
+
+
 async def test_success_does_not_reset_others(open_site: OpenSite) -> None:
     """The owner's success from one network gives a guesser on another network no new tries."""
     site = await limited(open_site)
@@ -253,11 +346,11 @@ async def test_backend_gone(open_site: OpenSite, expected_logs: list[str]) -> No
         asked += 1
         raise ConnectionError
 
-    limiter._backend = LimitBackend("gone", gone)
+    limiter._counters._backend = LimitBackend("gone", gone)
     codes = [(await site.post("login", WRONG)).code for _ in range(7)]
     assert codes == [401] * 5 + [429] * 2
     assert asked == 1
-    limiter._out_until = 0.0
+    limiter._counters._out_until = 0.0
     await site.post("login", WRONG)
     assert asked == 2
 
@@ -265,7 +358,7 @@ async def test_backend_gone(open_site: OpenSite, expected_logs: list[str]) -> No
 async def test_backend_hangs(open_site: OpenSite, expected_logs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that does not answer in its second is taken for gone."""
     expected_logs.append("limit backend failed")
-    monkeypatch.setattr("hydracore.limits._BACKEND_DEADLINE", 0.05)
+    monkeypatch.setattr("hydracore.counting._BACKEND_DEADLINE", 0.05)
     site = await limited(open_site)
     limiter: Any = site.hydra.services.limiter
 
@@ -273,7 +366,7 @@ async def test_backend_hangs(open_site: OpenSite, expected_logs: list[str], monk
         await asyncio.sleep(60)
         raise AssertionError
 
-    limiter._backend = LimitBackend("hangs", hang)
+    limiter._counters._backend = LimitBackend("hangs", hang)
     codes = [(await site.post("login", WRONG)).code for _ in range(6)]
     assert codes == [401] * 5 + [429]
 
@@ -302,9 +395,9 @@ async def test_backend_will_not_be_cancelled(
 ) -> None:
     """A backend that does not let go of a hit holds nobody up, is named with its plugin, and is not asked for ever."""
     expected_logs.append("limit backend failed")
-    monkeypatch.setattr("hydracore.limits._BACKEND_DEADLINE", 0.05)
-    monkeypatch.setattr("hydracore.limits._OUTAGE_PAUSE", 0.0)
-    monkeypatch.setattr("hydracore.limits._MOST_STUCK", 4)
+    monkeypatch.setattr("hydracore.counting._BACKEND_DEADLINE", 0.05)
+    monkeypatch.setattr("hydracore.counting._OUTAGE_PAUSE", 0.0)
+    monkeypatch.setattr("hydracore.counting._MOST_STUCK", 4)
     made: list[Stubborn] = []
 
     def plugin(context: Any) -> Stubborn:
@@ -320,7 +413,7 @@ async def test_backend_will_not_be_cancelled(
     assert ("stubborn", "obstinate") in named
     made[0].over = True
     limiter: Any = site.hydra.services.limiter
-    while limiter._stuck:  # noqa: ASYNC110  # simpler than an event
+    while limiter._counters._stuck:  # noqa: ASYNC110  # simpler than an event
         await asyncio.sleep(0.01)
 
 
@@ -344,8 +437,8 @@ async def test_right_passwords_on_two_nodes(open_site: OpenSite, monkeypatch: py
     monkeypatch.setattr("hydracore.limits._PATIENCE", 15)  # However busy this machine is.
     one = await limited(open_site, backend=backend)
     two = await open_site(keep=True, limits={"enabled": True, "backend": backend})
-    limiter: Any = two.hydra.services.limiter
-    limiter._backend = one.hydra.services.limiter._backend  # type: ignore[attr-defined]  # One memory for both.
+    limiters: Any = [site.hydra.services.limiter for site in (one, two)]
+    limiters[1]._counters._backend = limiters[0]._counters._backend  # One memory for both.
     await one.register()
     for _ in range(2):
         answers = await asyncio.gather(*(site.post("login", RIGHT) for site in (one, two) * 6))
@@ -421,10 +514,10 @@ async def test_given_back_where_it_was_counted(
     for _ in range(5):
         refused(await site.post("login", WRONG), 401, "invalid_credentials")
     limiter: Any = site.hydra.services.limiter
-    limiter._out_until = float("inf")
+    limiter._counters._out_until = float("inf")
     held = Held(site, monkeypatch)
     asked = await held.tries(3)
-    limiter._out_until = 0.0
+    limiter._counters._out_until = 0.0
     held.gate.set()
     for answer in await asyncio.gather(*asked):
         tokens(answer)
@@ -453,7 +546,7 @@ async def test_no_wait_is_longer_than_its_window(open_site: OpenSite) -> None:
     async def rounding(key: str, window: int, cost: int) -> Count:
         return Count(99, window + 0.5)
 
-    limiter._backend = LimitBackend("rounding", rounding)
+    limiter._counters._backend = LimitBackend("rounding", rounding)
     limiter._failed = Counter({limiter._key(Spend("login_address_network", (EMAIL, "127.0.0.1"))): 99})
     assert (await site.post("login", WRONG)).headers["Retry-After"] == "300"
 

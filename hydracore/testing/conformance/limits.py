@@ -85,6 +85,22 @@ class LimitBackendSuite(Suite[LimitBackend]):
         expect(count.hits == 1, f"after giving back to nothing the first hit is counted as {count.hits}")
         expect(count.resets_in >= 1, "giving back to nothing started a window")
 
+    async def check_giving_back_to_many(self, backend: LimitBackend) -> None:
+        """Where the backend gives back to many keys at once, it does so exactly: to each of them one, to no other, to
+        none below zero, and where there is no window it starts none."""
+        if backend.give_back is None:
+            raise Inapplicable("it gives back to one key at a time")
+        mark = token(6)
+        keys = [f"{mark}{number}" for number in range(100)]
+        for cost, key in enumerate(keys[:-1]):
+            await backend.hit(key, _WINDOW, cost + 1)
+        await backend.hit(keys[0], _WINDOW, -1)
+        await asyncio.gather(*(backend.give_back(keys[:-2]) for _ in range(2)), backend.give_back([keys[-1]]))
+        counts = [await backend.hit(key, _WINDOW, 1) for key in keys]
+        right = [1, 1, *range(2, 98), 100, 1]
+        hits = [count.hits for count in counts]
+        expect(hits == right, f"given back to many keys, the next hits are {hits} and not {right}")
+
     async def check_keys_are_apart(self, backend: LimitBackend) -> None:
         """Each key has its own counter, whatever characters it has."""
         mark = token(6)
