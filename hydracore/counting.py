@@ -2,7 +2,7 @@
 
 In a storm of sign-ins every operation on the database is taken from all others on the event loop. An attempt that was
 no failure gives its hits back, and the next one takes them: a hit that is kept is still counted, so nobody gets one
-more than the rule allows, and what nobody takes is given back one by one, while others wait for nothing.
+more than the rule allows, and what nobody takes is given back in a moment, many at once where the backend can.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _OUTAGE_PAUSE = 5.0
 _MARGIN = 2.0
 # Hits that a backend neither answers nor lets go of. With so many it is not asked again before some of them end.
 _MOST_STUCK = 100
-# So long a hit waits for the next attempt; other processes wait for it meanwhile, where the rule is nearly used up.
+# Seconds that a hit waits for the next attempt: elsewhere, where the rule is nearly used up, attempts wait for it.
 _KEPT_FOR = 0.3
 _MOST_KEPT = 10_000
 _AT_ONCE = 100
@@ -86,6 +86,7 @@ class Counters:
         return None
 
     async def hit(self, key: str, rule: Rule) -> Hit:
+        """The next one, whether or not it is over the rule."""
         # Looked at before: what the backend says of the time left is later than this.
         now, running = self._now(), asyncio.get_running_loop().time()
         backend = self._backend
@@ -207,8 +208,8 @@ class Counters:
             return None
 
     async def _in_time(self, hit: Awaitable[T]) -> T:
-        """As a task of its own: a backend that will not be cancelled must not hold up a sign-in. By hand, for there are
-        six hits in a sign-in: this costs 10 microseconds each, ``asyncio.wait`` 17."""
+        """As a task of its own: a backend that will not be cancelled must not hold up a sign-in. By hand, for a
+        sign-in has up to six: this costs 10 microseconds each, ``asyncio.wait`` 17."""
         loop = asyncio.get_running_loop()
         task, over = asyncio.ensure_future(hit), loop.create_future()
         late = loop.call_later(_BACKEND_DEADLINE, _end, over)
