@@ -66,6 +66,7 @@ class Tokens:
     idle_ttl: int
     session_ttl: int
     key_lead: int
+    key_rotation: int
     cache_ttl: int
 
 
@@ -281,6 +282,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "cookies.same_site: none needs secure cookies: set public_url to https, or cookies.secure to always"
     if config.tokens.idle_ttl > config.tokens.session_ttl:
         yield "tokens.idle_ttl: must not be longer than tokens.session_ttl"
+    if 0 < config.tokens.key_rotation < config.tokens.key_lead + config.tokens.access_ttl:
+        yield "tokens.key_rotation: must be 0, or no shorter than tokens.key_lead and tokens.access_ttl together"
     passes = config.password.time_cost
     floor = {1: 47104, 2: 19456}.get(passes, 12288)  # OWASP ASVS 5.0, appendix C
     if config.password.memory_kib < floor:

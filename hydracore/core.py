@@ -204,6 +204,7 @@ class HydraCore:
             algorithm=config.tokens.algorithm,
             access_ttl=config.tokens.access_ttl,
             lead=config.tokens.key_lead,
+            rotation=config.tokens.key_rotation,
             now=self._now,
         )
         self._services = Services(
@@ -276,7 +277,9 @@ class HydraCore:
         """Have indexes and a signing key; where the database is away, leave it to :meth:`_tend`."""
         try:
             await self._store.ensure()
-            await self.services.keys.ensure()
+            made = await self.services.keys.ensure()
+            if made is not None and made.sequence > 1:
+                self._announce_key(made)
         except StoreUnavailable as error:
             if self._problem != reason(error):
                 log.warning(reason(error), cause=type(error.__cause__).__name__)
@@ -297,7 +300,7 @@ class HydraCore:
                 if self._problem:
                     await self._prepare()
                 else:
-                    await self.services.keys.load()
+                    await self._tend_keys()
                     await self._refusals.flush()
             except StoreUnavailable as error:
                 self._problem = reason(error)
@@ -306,6 +309,16 @@ class HydraCore:
                 log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
             except Exception:
                 log.exception("tending failed, it goes on")
+
+    async def _tend_keys(self) -> None:
+        keys = self.services.keys
+        await keys.load()
+        if made := await keys.rotate_if_due():
+            self._announce_key(made)
+
+    def _announce_key(self, key: SigningKey) -> None:
+        log.info("signing key published", kid=key.kid, algorithm=key.algorithm, signs_from=key.active_from.isoformat())
+        self.registry.announce(KeyRotated(kid=key.kid, emergency=key.emergency))
 
     def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         reporter = self._reporter
@@ -379,10 +392,12 @@ class HydraCore:
         is a trusted proxy's, or a new one."""
         refuse(self._web, handler, error)
 
-    async def rotate_keys(self) -> SigningKey:
-        """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node."""
-        key = await self.services.keys.rotate()
-        self.registry.announce(KeyRotated(kid=key.kid))
+    async def rotate_keys(self, *, emergency: bool = False) -> SigningKey:
+        """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node. In an ``emergency``
+        that is three seconds from now, and all keys of before end then: access tokens under them are refused, while
+        sessions and refresh tokens stay."""
+        key = await self.services.keys.rotate(emergency=emergency)
+        self._announce_key(key)
         return key
 
     async def not_ready(self) -> str:

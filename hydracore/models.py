@@ -233,7 +233,8 @@ class Backlog:
 @dataclass(frozen=True)
 class SigningKey:
     """A key pair for access tokens. It signs from ``active_from`` until the next one does,
-    and is published until ``expires_at``."""
+    and is published until ``expires_at``. One that was made in an ``emergency`` ends all keys of before when it begins
+    to sign."""
 
     kid: str
     sequence: int
@@ -243,6 +244,7 @@ class SigningKey:
     created_at: datetime
     active_from: datetime
     expires_at: datetime | None = None
+    emergency: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,5 +23,9 @@ class SigningKeys:
             {"sequence": {"$lt": before}, "expires_at": None}, {"$set": {"expires_at": expires_at}}
         )
 
+    async def cut_short(self, before: int, expires_at: datetime) -> None:
+        later = {"$or": [{"expires_at": None}, {"expires_at": {"$gt": expires_at}}]}
+        await self._keys.change_all({"sequence": {"$lt": before}, **later}, {"$set": {"expires_at": expires_at}})
+
     async def purge(self, now: datetime) -> None:
         await self._keys.drop({"expires_at": {"$lte": now}})

@@ -363,6 +363,14 @@ async def test_one_key_a_sequence(store: Store) -> None:
     assert [key.kid for key in await store.keys.all()] == ["second"]
 
 
+async def test_keys_that_are_cut_short(store: Store) -> None:
+    """Keys of before end at the moment given, those without an end and those with a later one; earlier ends stay."""
+    for sequence, end in enumerate((NOW, LATER + timedelta(1), None, None), 1):
+        await store.keys.add(SigningKey(f"kid{sequence}", sequence, "ES256", {}, b"", NOW, NOW, end))
+    await store.keys.cut_short(4, LATER)
+    assert [key.expires_at for key in await store.keys.all()] == [NOW, LATER, LATER, None]
+
+
 async def test_ensuring_is_repeatable(store: Store) -> None:
     """Many nodes may ensure the indexes at once and again, and then the store is ready."""
     await asyncio.gather(*(store.ensure() for _ in range(5)))
