@@ -158,6 +158,7 @@ class Config:
 
     data_dir: Path
     secret: str = field(repr=False)
+    other_secrets: tuple[str, ...] = field(repr=False)
     public_url: str
     server: Server
     management: Management
@@ -292,6 +293,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"public_url: {config.public_url!r} is no URL"
     if not config.secret.isprintable():
         yield "secret: must be printable text (make one: openssl rand -hex 32)"
+    if not all(secret.isprintable() for secret in config.other_secrets):
+        yield "other_secrets: must be printable texts"
     if config.store.driver == "memory" and config.store.uri:
         yield "store.driver: memory keeps nothing, and store.uri names a database: set one of them alone"
     if config.limits.enabled and config.limits.backend == "memory" and config.server.workers > 1:
@@ -325,6 +328,7 @@ def _build(values: dict[str, Any]) -> Config:
     return Config(
         data_dir=Path(values["data_dir"]),
         secret=values["secret"],
+        other_secrets=tuple(values["other_secrets"]),
         public_url=values["public_url"],
         server=Server(
             **{

@@ -34,6 +34,7 @@ from hydracore.mail import MailWorker
 from hydracore.meters import UNMEASURED, Meters, State
 from hydracore.meters import Registry as MetricsRegistry
 from hydracore.models import CurrentUser, SigningKey
+from hydracore.neighbours import TOLD_EVERY, Neighbours
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
 from hydracore.refusals import Refusals
@@ -109,6 +110,7 @@ class HydraCore:
         self._beside: list[asyncio.Task[None]] = []
         self._services: Services | None = None
         self._problem = "starting"
+        self._tell_at = 0.0
         self._asking: asyncio.Task[str] | None = None
         self._asked_at = 0.0
         self.registry = Registry(
@@ -196,7 +198,8 @@ class HydraCore:
 
     def _wire(self) -> None:
         config = self.config
-        secret = ServerSecret(server_secret(config, self._token), _secret_source(config))
+        secret = ServerSecret(server_secret(config, self._token), _secret_source(config), config.other_secrets)
+        self._neighbours = Neighbours(self._store.secrets, secret, now=self._now)
         keys = Keys(
             self._store.keys,
             secret,
@@ -277,9 +280,12 @@ class HydraCore:
         """Have indexes and a signing key; where the database is away, leave it to :meth:`_tend`."""
         try:
             await self._store.ensure()
+            await self._neighbours.check(starting=True)
             made = await self.services.keys.ensure()
             if made is not None and made.sequence > 1:
                 self._announce_key(made)
+            # Not before the keys could be opened: a stranger's secret is no reason for others to stop.
+            await self._tell_neighbours()
         except StoreUnavailable as error:
             if self._problem != reason(error):
                 log.warning(reason(error), cause=type(error.__cause__).__name__)
@@ -301,14 +307,23 @@ class HydraCore:
                     await self._prepare()
                 else:
                     await self._tend_keys()
+                    if asyncio.get_running_loop().time() >= self._tell_at:
+                        await self._tell_neighbours()
                     await self._refusals.flush()
             except StoreUnavailable as error:
                 self._problem = reason(error)
             except StartupError as error:
+                if self._problem == str(error):
+                    continue
                 self._problem = str(error)
                 log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
             except Exception:
                 log.exception("tending failed, it goes on")
+
+    async def _tell_neighbours(self) -> None:
+        await self._neighbours.tell()
+        self._tell_at = asyncio.get_running_loop().time() + TOLD_EVERY
+        await self._neighbours.check()  # Two that have started at once may only see each other now.
 
     async def _tend_keys(self) -> None:
         keys = self.services.keys

@@ -204,7 +204,8 @@ class Keys:
         except CannotOpen as error:
             raise StartupError(
                 f"The server secret ({self._secret.source}) does not open the signing key {key.kid} in the database: "
-                "it was made under another secret. Give this server the secret that the database was first used with."
+                "it was made under another secret. Give this server that one, as its secret or, while the secret is "
+                "being replaced, in other_secrets (HYDRACORE_OTHER_SECRETS)."
             ) from error
 
 

@@ -30,6 +30,8 @@ _LONGEST_ERROR = 500
 _LOOKS = 3
 _LOOK_AGAIN = 15
 
+SEALED_ELSEWHERE = "sealed under another server secret; give this server that one too, among other_secrets"
+
 Outcome = Callable[[], Awaitable[None]]
 
 
@@ -229,7 +231,7 @@ class MailWorker:
         try:
             raw = self._secret.open("outbox", intent.sealed or b"", intent.id)
         except CannotOpen as error:
-            raise MailRefused("sealed under another server secret") from error
+            raise MailRefused(SEALED_ELSEWHERE) from error
         return read_letter(raw), f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
 
     def _deferred(self, intent: MailIntent, failure: Exception, at_work: Mapping[str, str]) -> Outcome:

@@ -248,6 +248,17 @@ class SigningKey:
 
 
 @dataclass(frozen=True)
+class SecretsInUse:
+    """What nodes with one configuration know of server secrets, by fingerprint: they make things under ``own`` and take
+    what was made under ``known``, which has that too. ``seen_at`` is when one of them was last seen."""
+
+    id: str
+    own: str
+    known: Sequence[str]
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
 class Grant:
     """What a sign-in yields (RFC 6749, section 5.1, and ``email_verified``)."""
 

@@ -34,7 +34,7 @@ LEVELS = [
     },
     {"meters"},
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
-    {"tokens", "keys", "calibration", "validation", "discovery", "store", "letters", "connections"},
+    {"tokens", "keys", "calibration", "validation", "discovery", "store", "letters", "connections", "neighbours"},
     {"fitting"},
     {"loading"},
     {"registry"},

@@ -14,6 +14,7 @@ from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.output import says_why
 from hydracore.cli.preview import preview
+from hydracore.cli.secret import secret
 from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.logs import configure
@@ -80,6 +81,6 @@ def openapi(file: Path | None) -> None:
     click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
 
 
-for command in (data.users, data.sessions, data.keys, data.mail, explain):
+for command in (data.users, data.sessions, data.keys, data.mail, secret, explain):
     main.add_command(command)
 data.mail.add_command(preview)

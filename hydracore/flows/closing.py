@@ -51,11 +51,11 @@ async def undo_deletion(services: Services, token: str, network: str) -> None:
     :class:`InvalidToken` and :class:`TooManyRequests`."""
     tried = Spend("reset_network", (network,))
     async with services.limiter.turn(network, tried), services.limiter.failures(network, InvalidToken, tried):
-        digest, users = undo.token_digest(services, _UNDO, token), services.store.users
-        user = await users.by_closing(digest, services.now())
-        if user is None:
+        digests, users = undo.token_digests(services, _UNDO, token), services.store.users
+        user = await users.by_closing(digests, services.now())
+        if user is None or user.closed is None:
             raise InvalidToken().because("there is no such token, or the account is open, or deleted")
-        if await users.reopen(user.id, digest, services.now()) is None:
+        if await users.reopen(user.id, user.closed.digest, services.now()) is None:
             raise InvalidToken().because("another request was first", user=user.id)
     services.announce(DeletionUndone(user_id=user.id, network=network))
 
@@ -77,10 +77,9 @@ async def _delete(services: Services, user: User) -> None:
 
 def undo_token(services: Services, user: User, closing: Closing) -> str:
     """What the owner is mailed."""
-    return undo.token_of(services, _UNDO, user.id, closing.nonce)
+    return undo.token_of(services, _UNDO, user.id, closing.nonce, closing.digest)
 
 
 def _closing(services: Services, user: User) -> Closing:
-    nonce = undo.new_nonce(services)
-    digest = undo.token_digest(services, _UNDO, undo.token_of(services, _UNDO, user.id, nonce))
+    nonce, digest = undo.new_token(services, _UNDO, user.id)
     return Closing(nonce, digest, services.now() + timedelta(seconds=services.settings.account.deletion_grace))

@@ -31,6 +31,9 @@ class Lent:
     def mac(self, purpose: str, *parts: str) -> str:
         return self._open.secret.mac(purpose, *parts)
 
+    def macs(self, purpose: str, *parts: str) -> tuple[str, ...]:
+        return self._open.secret.macs(purpose, *parts)
+
     def address_key(self, email: str) -> str:
         return parse_address(email).key
 

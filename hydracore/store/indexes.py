@@ -43,6 +43,7 @@ OWN = (
     ),
     Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)]), Index([("address_key", 1)])]),
     Collection("keys", [Index([("sequence", 1)], unique=True)]),
+    Collection("secrets"),
     Collection("refusals", [Index([("request_id", 1)]), Index([("expires_at", 1)], expire_after=0)], durable=False),
 )
 

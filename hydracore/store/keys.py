@@ -18,6 +18,11 @@ class SigningKeys:
     async def add(self, key: SigningKey) -> bool:
         return await self._keys.add(key)
 
+    async def reseal(self, key: SigningKey, sealed: bytes) -> bool:
+        """Replace the seal, unless somebody else was first."""
+        mine = {"_id": key.kid, "sealed_private": key.sealed_private}
+        return await self._keys.change(mine, {"$set": {"sealed_private": sealed}}) is not None
+
     async def retire(self, before: int, expires_at: datetime) -> None:
         await self._keys.change_all(
             {"sequence": {"$lt": before}, "expires_at": None}, {"$set": {"expires_at": expires_at}}

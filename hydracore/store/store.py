@@ -18,6 +18,7 @@ from hydracore.store.drivers import WITHOUT_UNION, connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
 from hydracore.store.refusals import Refusals
+from hydracore.store.secrets_in_use import SecretsSeen
 from hydracore.store.sessions import Sessions
 from hydracore.store.turns import Turns
 from hydracore.store.users import Users
@@ -38,6 +39,7 @@ class Store:
     outbox: Outbox
     keys: SigningKeys
     refusals: Refusals
+    secrets: SecretsSeen
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class Store:
         self.outbox = Outbox(source("outbox"))
         self.keys = SigningKeys(source("keys"))
         self.refusals = Refusals(source("refusals"))
+        self.secrets = SecretsSeen(source("secrets"))
 
     def collection(self, name: str) -> Any:
         """The driver's collection that was declared under that name. Raises ``LookupError``."""

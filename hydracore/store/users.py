@@ -33,9 +33,9 @@ class Users:
         """The account that has the address, or for which it is kept."""
         return await self._users.one({"$or": [{"address_key": address_key}, {"addresses.key": address_key}]})
 
-    async def by_former(self, digest: str, now: datetime) -> User | None:
-        """The account that the token of ``digest`` brings an address back to."""
-        kept = {"digest": digest, "expires_at": {"$gt": now}}
+    async def by_former(self, digests: Sequence[str], now: datetime) -> User | None:
+        """The account that the token of ``digests`` brings an address back to; it is kept by one of them."""
+        kept = {"digest": {"$in": list(digests)}, "expires_at": {"$gt": now}}
         return await self._users.one({"addresses": {"$elemMatch": kept}})
 
     async def page(self, after: User | None, limit: int) -> list[User]:
@@ -131,9 +131,10 @@ class Users:
         update = {"$set": {"disabled": True, "closing": asdict(closing)}, "$inc": {"epoch": 1}}
         return await self._change(user.id, {"epoch": user.epoch, "disabled": False}, update)
 
-    async def by_closing(self, digest: str, now: datetime) -> User | None:
-        """The closed account that the token of ``digest`` opens."""
-        return await self._users.one({"closing.digest": digest, "closing.ends_at": {"$gt": now}, "disabled": True})
+    async def by_closing(self, digests: Sequence[str], now: datetime) -> User | None:
+        """The closed account that the token of ``digests`` opens; it is kept by one of them."""
+        kept = {"closing.digest": {"$in": list(digests)}, "closing.ends_at": {"$gt": now}}
+        return await self._users.one({**kept, "disabled": True})
 
     async def reopen(self, user_id: str, digest: str, now: datetime) -> User | None:
         """Once, while it is closed and not over."""

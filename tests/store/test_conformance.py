@@ -128,8 +128,8 @@ async def test_addresses_change_once(store: Store) -> None:
     done = await asyncio.gather(*(store.users.change_address(user(), address, [former(1)]) for address in new))
     [changed] = [found for found in done if found]
     assert (changed.epoch, changed.formers(NOW)) == (1, [former(1)])
-    assert await store.users.by_former("digest1", NOW) == changed
-    assert await store.users.by_former("digest1", LATER) is None
+    assert await store.users.by_former(["digest1"], NOW) == changed
+    assert await store.users.by_former(["digest1"], LATER) is None
     done = await asyncio.gather(*(store.users.bring_back(changed, former(1), ()) for _ in range(50)))
     [back] = [found for found in done if found]
     assert (back.email, back.epoch, back.password_hash, back.formers(NOW)) == ("old1@example.com", 2, "", [])
@@ -165,13 +165,13 @@ async def test_closed_accounts(store: Store) -> None:
     done = await asyncio.gather(*(store.users.close(user(), closing) for _ in range(50)))
     [closed] = [found for found in done if found]
     assert (closed.disabled, closed.closed, closed.epoch) == (True, closing, 1)
-    assert await store.users.by_closing("digest", NOW) == closed
+    assert await store.users.by_closing(["digest"], NOW) == closed
     assert await store.users.delete_closed("user1", NOW) is None
     done = await asyncio.gather(*(store.users.reopen("user1", "digest", NOW) for _ in range(50)))
     [opened] = [found for found in done if found]
     assert (opened.disabled, opened.closed) == (False, None)
     assert await store.users.close(opened, closing)
-    assert await store.users.by_closing("digest", LATER) is None
+    assert await store.users.by_closing(["digest"], LATER) is None
     assert await store.users.reopen("user1", "digest", LATER) is None
     assert await store.users.over(NOW, 10) == []
     assert [found.id for found in await store.users.over(LATER, 10)] == ["user1"]
@@ -268,9 +268,9 @@ async def test_resets_are_found_by_kind_and_time(store: Store) -> None:
     """A reset token is found while it lives, and no code of another kind ever is."""
     await store.codes.put(code(id="reset:d", kind="reset"))
     await store.codes.put(code(id="verification:e", digest="e"))
-    assert await store.codes.reset("d", NOW) == code(id="reset:d", kind="reset")
-    assert await store.codes.reset("d", LATER) is None
-    assert await store.codes.reset("e", NOW) is None
+    assert await store.codes.reset(["d"], NOW) == code(id="reset:d", kind="reset")
+    assert await store.codes.reset(["d"], LATER) is None
+    assert await store.codes.reset(["e"], NOW) is None
     assert await store.codes.drop_kind("user1", "reset") == 1
     assert await store.codes.drop_all("user1") == 1
 
