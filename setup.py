@@ -53,6 +53,7 @@ setup(
     install_requires=[
         "aiosmtplib>=5,<6",
         "argon2-cffi>=25.1,<26",
+        "bcrypt>=4.2,<6",
         "click>=8.2,<9",
         "cryptography>=46",
         "email-validator>=2.3,<3",

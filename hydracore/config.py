@@ -96,6 +96,7 @@ class Password:
     hash_threads: int
     hash_queue: int
     hash_timeout: int
+    equalise: bool
 
 
 @dataclass(frozen=True)

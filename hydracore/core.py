@@ -284,6 +284,7 @@ class HydraCore:
             made = await self.services.keys.ensure()
             if made is not None and made.sequence > 1:
                 self._announce_key(made)
+            await self._equalise()
             # Not before the keys could be opened: a stranger's secret is no reason for others to stop.
             await self._tell_neighbours()
         except StoreUnavailable as error:
@@ -295,8 +296,13 @@ class HydraCore:
                 log.info("the database answers again")
             self._problem = ""
 
+    async def _equalise(self) -> None:
+        """Have every sign-in cost what those of imported accounts cost."""
+        if self.config.password.equalise:
+            self.services.passwords.equalise(await self._store.users.works())
+
     async def _tend(self) -> None:
-        """Once a second: the embedded mongod lives, what was missing is made, new keys are seen."""
+        """Once a second: the embedded mongod lives, what was missing is made, new keys and imports are seen."""
         while True:
             await asyncio.sleep(_TEND_EVERY)
             try:
@@ -309,6 +315,7 @@ class HydraCore:
                     await self._tend_keys()
                     if asyncio.get_running_loop().time() >= self._tell_at:
                         await self._tell_neighbours()
+                    await self._equalise()
                     await self._refusals.flush()
             except StoreUnavailable as error:
                 self._problem = reason(error)

@@ -112,7 +112,8 @@ class User:
     address first, would like to read, as :class:`MailIntent` has it; "" where that is not known. ``addresses`` has the
     key of each address that nobody else may have: the account's own, and the :class:`Former` ones, the oldest first.
     ``closing`` is that of an account which its owner has closed; it is ``disabled`` too, which versions of before this
-    one know."""
+    one know. ``imported`` has the ``work`` of a hash that was made elsewhere, as long as that is the account's; a
+    version of before this one leaves it there with a newer hash, until the next sign-in."""
 
     id: str
     email: str
@@ -128,6 +129,7 @@ class User:
     language: str = ""
     addresses: Sequence[Mapping[str, Any]] = field(default_factory=list, repr=False, compare=False)
     closing: Mapping[str, Any] | None = field(default=None, repr=False)
+    imported: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def reads(self, asked: str) -> str:
         """What to write to its owner in, where a client asked for ``asked``. The client may be anyone's, so what the

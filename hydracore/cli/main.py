@@ -12,6 +12,7 @@ import hydracore
 from hydracore.cli import data
 from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
+from hydracore.cli.moving import users_export, users_import
 from hydracore.cli.output import says_why
 from hydracore.cli.preview import preview
 from hydracore.cli.secret import secret
@@ -84,3 +85,5 @@ def openapi(file: Path | None) -> None:
 for command in (data.users, data.sessions, data.keys, data.mail, secret, explain):
     main.add_command(command)
 data.mail.add_command(preview)
+data.users.add_command(users_import)
+data.users.add_command(users_export)

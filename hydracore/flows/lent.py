@@ -41,7 +41,7 @@ class Lent:
         return self._open.registry.transports[name]
 
     async def verify_password(self, encoded: str, password: str) -> bool:
-        return await self._open.passwords.verify(encoded, password)
+        return await self._open.passwords.verify(encoded, password, equal=False)
 
     async def hash_password(self, password: str) -> str:
         return await self._open.passwords.hash(normalise(password))

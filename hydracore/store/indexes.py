@@ -30,6 +30,7 @@ OWN = (
             Index([("addresses.expires_at", 1)], sparse=True),
             Index([("closing.digest", 1)], sparse=True),
             Index([("closing.ends_at", 1)], sparse=True),
+            Index([("imported.work", 1)], sparse=True),
         ],
     ),
     Collection("sessions", [Index([("user_id", 1)]), Index([("expires_at", 1)], expire_after=_DAY)]),

@@ -23,6 +23,24 @@ class Users:
         """False when the address has an account, or is kept for one: the unique indexes decide."""
         return await self._users.add(replace(user, addresses=_addresses(user.address_key)))
 
+    async def add_all(self, users: Sequence[User]) -> list[User]:
+        """Those that were not added: the id is another's, or the address has an account or is kept for one. Their own
+        ``addresses`` are those of before that are kept for them."""
+        kept = [replace(user, addresses=[*_addresses(user.address_key), *user.addresses]) for user in users]
+        refused = {user.id: user for user in await self._users.add_all(kept)}
+        return [user for user in users if user.id in refused]
+
+    async def taking(self, keys: Sequence[str], ids: Sequence[str]) -> list[User]:
+        """The accounts that have one of the addresses, or for which one is kept, or that have one of the ids; in no
+        order, for which the database might go through all of them."""
+        those = {"$in": list(keys)}
+        taken = [{"address_key": those}, {"addresses.key": those}, {"_id": {"$in": list(ids)}}]
+        return await self._users.many({"$or": taken}, [], 2 * len(keys) + len(ids))
+
+    async def works(self) -> list[str]:
+        """What the hashes cost that were made elsewhere."""
+        return await self._users.distinct("imported.work", {"imported.work": {"$gt": ""}})
+
     async def by_id(self, user_id: str) -> User | None:
         return await self._users.one({"_id": user_id})
 
@@ -64,13 +82,13 @@ class Users:
         """Once an epoch: sets the password, proves the address, and starts a new epoch, which ends
         every session and every other code and token. ``network`` is the one that is known from now on, ``language``
         as in :meth:`mark_verified`. The loser of a race gets None."""
-        proven = {"password_hash": password_hash, "email_verified": True, "networks": [network], **_read(language)}
+        proven = {**_hash(password_hash), "email_verified": True, "networks": [network], **_read(language)}
         update = {"$set": proven, "$inc": {"epoch": 1}}
         return await self._change(user_id, {"epoch": epoch, "disabled": False}, update)
 
     async def change_password(self, user_id: str, epoch: int, password_hash: str, network: str) -> User | None:
         """Once an epoch, as :meth:`reset_password`, of which it differs in proving nothing."""
-        update = {"$set": {"password_hash": password_hash, "networks": [network]}, "$inc": {"epoch": 1}}
+        update = {"$set": {**_hash(password_hash), "networks": [network]}, "$inc": {"epoch": 1}}
         return await self._change(user_id, {"epoch": epoch, "disabled": False}, update)
 
     async def change_address(self, user: User, address: Address, formers: Sequence[Former]) -> User | None:
@@ -85,7 +103,7 @@ class Users:
         closed, and the password, which whoever changed the address knew; a new epoch ends the rest. Raises as
         :meth:`change_address`."""
         back = {"email": former.email, "address_key": former.key, "addresses": _addresses(former.key, older)}
-        opened: Mapping[str, Any] = {"disabled": False, "closing": None, "password_hash": "", "networks": []}
+        opened: Mapping[str, Any] = {"disabled": False, "closing": None, **_hash(""), "networks": []}
         return await self._readdress(user, {}, {**back, **opened})
 
     async def release(self, now: datetime) -> int:
@@ -96,7 +114,7 @@ class Users:
     async def take_over(self, user_id: str, epoch: int, authority: str, language: str = "") -> User | None:
         """Once, while unverified and of that epoch: the account becomes an authenticator's, its password goes, and a
         new epoch ends what there was. ``language`` is what its owner reads. The loser of a race gets None."""
-        theirs = {"password_hash": "", "email_verified": True, "authority": authority, "language": language}
+        theirs = {**_hash(""), "email_verified": True, "authority": authority, "language": language}
         update = {"$set": {**theirs, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
         return await self._change(user_id, unverified, update)
@@ -109,7 +127,7 @@ class Users:
     async def rehash(self, user: User, password_hash: str) -> None:
         """Replace the hash unless the password was changed meanwhile."""
         same_hash = {"_id": user.id, "password_hash": user.password_hash}
-        await self._users.change(same_hash, {"$set": {"password_hash": password_hash}})
+        await self._users.change(same_hash, {"$set": _hash(password_hash)})
 
     async def set_language(self, user_id: str, language: str) -> User | None:
         return await self._change(user_id, {}, {"$set": {"language": language}})
@@ -172,6 +190,10 @@ class Users:
             return await self._users.change({"_id": user_id, **query}, update)
         finally:
             self._recent.forget_user(user_id)
+
+
+def _hash(password_hash: str) -> dict[str, Any]:
+    return {"password_hash": password_hash, "imported": None}
 
 
 def _read(language: str | None) -> dict[str, Any]:

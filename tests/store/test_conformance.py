@@ -117,6 +117,37 @@ async def test_rehash_loses_to_a_new_password(store: Store) -> None:
     assert now.password_hash == "new"
 
 
+async def test_many_users_at_once(store: Store) -> None:
+    """Of many users those are told that were not added, for their address or their id, and the others are there; who
+    has what is found by addresses and ids."""
+    await store.users.add(user(1))
+    same_address, same_id = user(2, address_key="u1@example.com"), user(1, address_key="u4@example.com")
+    added = [user(number) for number in (3, 5)]
+    refused = await store.users.add_all([added[0], same_address, added[1]])
+    assert refused == [same_address]
+    assert await store.users.add_all([same_id]) == [same_id]
+    found = await store.users.taking(["u3@example.com", "u4@example.com"], ["user1", "nobody"])
+    assert sorted(found, key=lambda one: one.id) == [user(1), added[0]]
+
+
+async def test_work_of_imported_hashes(store: Store) -> None:
+    """What imported hashes cost is told, each cost once, until the last of them is replaced by whatever sets another
+    password."""
+    imported = [replace(user(number), imported={"work": f"bcrypt:{number % 2}"}) for number in range(5)]
+    assert await store.users.add_all(imported) == []
+    await store.users.add(user(7))
+    assert sorted(await store.users.works()) == ["bcrypt:0", "bcrypt:1"]
+    await store.users.rehash(imported[0], "new")
+    await store.users.reset_password("user2", 0, "new", "here")
+    await store.users.change_password("user4", 0, "new", "here")
+    assert await store.users.works() == ["bcrypt:1"]
+    await store.users.take_over("user1", 0, "directory")
+    changed = await store.users.change_address(imported[3], Address("new@example.com", "new@example.com"), [former(1)])
+    assert changed
+    assert await store.users.bring_back(changed, former(1), ())
+    assert await store.users.works() == []
+
+
 def former(number: int, ends: datetime = LATER) -> Former:
     return Former(f"old{number}@example.com", f"old{number}@example.com", "nonce", f"digest{number}", ends)
 
