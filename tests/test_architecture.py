@@ -32,6 +32,7 @@ LEVELS = [
         "selftest",
         "jwk",
         "foreign",
+        "leases",
     },
     {"meters"},
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
