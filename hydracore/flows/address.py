@@ -69,13 +69,15 @@ async def confirm_email(
         formers = [*_check_room(services, user), _former(services, user)]
         plan = await plan_session(services, replace(user, email=address.email), network)
         nonce = formers[-1].nonce
+        event = services.stamped(EmailChanged(user_id=user.id, network=network))
+        untold = services.untold(event)
         mail = services.mail_with("email_changed", address.key, language=language, user_id=user.id, nonce=nonce)
         async with mail:
-            changed = await services.store.users.change_address(user, address, formers)
+            changed = await services.store.users.change_address(user, address, formers, untold)
             if changed is None:
                 raise InvalidCode().because("another request with the same code was first", user=user.id)
     await tidy_up(services, changed)
-    services.announce(EmailChanged(user_id=user.id, network=network))
+    services.announce(event)
     return await open_session(services, changed, plan, network, device)
 
 
@@ -90,18 +92,19 @@ async def undo_email_change(services: Services, token: str, network: str, langua
     tried = Spend("reset_network", (network,))
     async with services.limiter.turn(network, tried), services.limiter.failures(network, InvalidToken, tried):
         digests = undo.token_digests(services, _UNDO, token)
-        _, former, _ = await _undoable(services, digests)
+        owner, former, _ = await _undoable(services, digests)
+        event = services.stamped(EmailChangeUndone(user_id=owner.id, network=network))
         async with services.mail_with("reset_password", former.key, language=language):
-            user = await _bring_back(services, digests)
+            user = await _bring_back(services, digests, event)
     await tidy_up(services, user)
-    services.announce(EmailChangeUndone(user_id=user.id, network=network))
+    services.announce(event)
 
 
-async def _bring_back(services: Services, digests: Sequence[str]) -> User:
+async def _bring_back(services: Services, digests: Sequence[str], event: EmailChangeUndone) -> User:
     for _ in range(_TRIES):
         # Looked at anew each time round: a thief may move the epoch as often as they like.
         user, former, older = await _undoable(services, digests)
-        if back := await services.store.users.bring_back(user, former, older):
+        if back := await services.store.users.bring_back(user, former, older, services.untold(event)):
             return back
     raise StoreUnavailable
 

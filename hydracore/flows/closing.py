@@ -1,6 +1,7 @@
 """An account that its owner closes: at once for everybody, and for good when its grace is over."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hydracore.errors import InvalidToken, NotAuthenticated, StoreUnavailable
@@ -34,15 +35,16 @@ async def close_account(
         email=user.email,
         nonce=closing.nonce,
     )
+    event = services.stamped(DeletionRequested(user_id=user.id, network=network))
     async with mail:
-        closed = await services.store.users.close(user, closing)
+        closed = await services.store.users.close(user, closing, services.untold(event))
         if closed is None:
             raise NotAuthenticated().because("all sessions were ended meanwhile", user=user.id)
     await tidy_up(services, closed)
-    services.announce(DeletionRequested(user_id=user.id, network=network))
+    services.announce(event)
     if closing.ends_at <= services.now():
         with suppress(StoreUnavailable):  # The sweep comes by.
-            await _delete(services, closed)
+            await delete_over(services, closed.id)
     return closing.ends_at
 
 
@@ -55,24 +57,32 @@ async def undo_deletion(services: Services, token: str, network: str) -> None:
         user = await users.by_closing(digests, services.now())
         if user is None or user.closed is None:
             raise InvalidToken().because("there is no such token, or the account is open, or deleted")
-        if await users.reopen(user.id, user.closed.digest, services.now()) is None:
+        event = services.stamped(DeletionUndone(user_id=user.id, network=network))
+        if await users.reopen(user.id, user.closed.digest, services.now(), services.untold(event)) is None:
             raise InvalidToken().because("another request was first", user=user.id)
-    services.announce(DeletionUndone(user_id=user.id, network=network))
+    services.announce(event)
 
 
 async def delete_closed(services: Services) -> None:
     """Delete for good what is over. On any number of nodes at once: of each account one has it."""
     while over := await services.store.users.over(services.now(), _AT_A_TIME):
         for user in over:
-            await _delete(services, user)
+            await delete_over(services, user.id)
 
 
-async def _delete(services: Services, user: User) -> None:
+async def delete_over(services: Services, user_id: str) -> None:
+    """Delete a closed account that is over, with its sessions and codes."""
     # The account last: where this ends half-way, another one finds it again, and does the rest.
-    await services.store.sessions.end_all(user.id)
-    await services.store.codes.drop_all(user.id)
-    if await services.store.users.delete_closed(user.id, services.now()):
-        services.announce(UserDeleted(user_id=user.id))
+    await services.store.sessions.end_all(user_id)
+    await services.store.codes.drop_all(user_id)
+    # Under the same id whoever tells of it: two may, and one where it ended half-way.
+    event = replace(services.stamped(UserDeleted(user_id=user_id)), id=services.secret.mac("deleted", user_id)[:16])
+    users, told = services.store.users, services.relay.on
+    if told and (user := await users.say_over(user_id, services.now(), services.untold(event))):
+        # What is not told yet would be gone with the account that holds it.
+        await services.relay.tell([user])
+    if await users.delete_closed(user_id, services.now(), told=told):
+        services.announce(event)
 
 
 def undo_token(services: Services, user: User, closing: Closing) -> str:

@@ -32,20 +32,22 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         await services.registry.before_reset_password(user.account, network)
         await judge_new_password(services, new_password, user.email, "new_password", of=user)
         password_hash = await services.passwords.hash(new_password)
+        event = services.stamped(PasswordReset(user_id=user.id, network=network))
+        untold = services.untold(event)
         mail = services.mail_with("password_changed", user.address_key, language=language, after_epoch=kept.epoch)
         async with mail:
             here = network_digest(services, user.id, network)
             # A known owner goes on being told in their own language: this may be someone else who reads their mail.
             # What was kept before the address was proven may be a stranger's.
             reads = None if user.email_verified and user.language else language
-            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here, reads)
+            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here, reads, untold)
             if changed is None:
                 raise InvalidToken().because("another request with the same token was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
     with suppress(StoreUnavailable):
         await services.store.sessions.end_epochs_before(user.id, changed.epoch)
         await services.store.codes.drop_epochs_before(user.id, changed.epoch)
-    services.announce(PasswordReset(user_id=user.id, network=network))
+    services.announce(event)
 
 
 def new_token(services: Services, user: User) -> tuple[str, Code]:

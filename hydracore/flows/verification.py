@@ -47,8 +47,9 @@ async def verify_email(
         theirs = caller is not None and caller.id == user.id
         # Of whoever registered it nothing is kept that another owner would be written to in.
         reads = language or (user.language if theirs else "")
+        event = services.stamped(EmailVerified(user_id=user.id, network=network))
         verified = await services.store.users.mark_verified(
-            user.id, user.epoch, end_sessions=not theirs, language=reads
+            user.id, user.epoch, end_sessions=not theirs, language=reads, untold=services.untold(event)
         )
         if verified is None:
             raise InvalidCode().because("another request with the same code was first", user=user.id)
@@ -56,7 +57,7 @@ async def verify_email(
     with suppress(StoreUnavailable):
         await services.store.codes.drop_kind(user.id, "verification")
         await services.store.sessions.end_epochs_before(user.id, verified.epoch)
-    services.announce(EmailVerified(user_id=user.id, network=network))
+    services.announce(event)
     grant = await open_session(services, verified, plan, network, device)
     await remember_network(services, verified, network)
     return grant

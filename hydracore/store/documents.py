@@ -37,8 +37,9 @@ async def answer(operation: Awaitable[Result]) -> Result:
     except DuplicateKeyError as error:
         raise Duplicate from error
     except BulkWriteError as error:
-        lost = error.details.get("writeConcernErrors")
-        if not lost and {failure["code"] for failure in error.details["writeErrors"]} == {_DUPLICATE}:
+        # Without the concern's word nobody knows whether what was not refused stays.
+        codes = {failure["code"] for failure in error.details["writeErrors"]}
+        if codes == {_DUPLICATE} and not error.details.get("writeConcernErrors"):
             raise Duplicate from error
         raise StoreUnavailable from error
     except PyMongoError as error:

@@ -13,6 +13,7 @@ from hydracore.recent import RecentSessions
 from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
+from hydracore.store.deliveries import Deliveries
 from hydracore.store.documents import Source, answer, reason
 from hydracore.store.drivers import WITHOUT_UNION, connect
 from hydracore.store.keys import SigningKeys
@@ -37,6 +38,7 @@ class Store:
     sessions: Sessions
     codes: Codes
     outbox: Outbox
+    deliveries: Deliveries
     keys: SigningKeys
     refusals: Refusals
     secrets: SecretsSeen
@@ -81,6 +83,7 @@ class Store:
         self.sessions = Sessions(source("sessions"), source("users"), self._recent, unions=unions)
         self.codes = Codes(source("codes"))
         self.outbox = Outbox(source("outbox"))
+        self.deliveries = Deliveries(source("deliveries"))
         self.keys = SigningKeys(source("keys"))
         self.refusals = Refusals(source("refusals"))
         self.secrets = SecretsSeen(source("secrets"))

@@ -102,8 +102,9 @@ async def test_disabled_users_change_nothing(store: Store) -> None:
     enabled = await store.users.enable("user1")
     assert enabled
     assert (enabled.epoch, enabled.disabled) == (1, False)
-    assert await store.users.delete("user1")
-    assert await store.users.delete("user1") is None
+    assert await store.users.condemn("user1", NOW)
+    assert await store.users.delete_closed("user1", NOW)
+    assert await store.users.delete_closed("user1", NOW) is None
 
 
 async def test_rehash_loses_to_a_new_password(store: Store) -> None:
@@ -150,6 +151,27 @@ async def test_work_of_imported_hashes(store: Store) -> None:
 
 def former(number: int, ends: datetime = LATER) -> Former:
     return Former(f"old{number}@example.com", f"old{number}@example.com", "nonce", f"digest{number}", ends)
+
+
+async def test_condemned(store: Store) -> None:
+    """An account that an operator deletes is closed first, and over at once: nobody opens it, by no token of before,
+    and what is not told yet keeps it."""
+    notice = {"id": "n1", "at": NOW, "type": "user.disabled", "data": {"user_id": "user1"}}
+    await store.users.add(user())
+    await store.users.change_address(user(), Address("new@example.com", "new@example.com"), [former(1)])
+    assert await store.users.by_former("digest1", NOW)
+    assert await store.users.condemn("user1", NOW)
+    assert await store.users.by_former("digest1", NOW) is None
+    assert await store.users.reopen("user1", "", NOW) is None
+    told = await store.users.say_over("user1", NOW, [notice])
+    assert told
+    assert [each.type for each in told.notices] == ["user.disabled"]
+    assert await store.users.delete_closed("user1", NOW, told=True) is None
+    assert [each.id for each in await store.users.untold(NOW, 10)] == ["user1"]
+    await store.users.told(["user1"], ["n1"])
+    assert await store.users.untold(NOW, 10) == []
+    assert await store.users.delete_closed("user1", NOW, told=True)
+    assert await store.users.condemn("user1", NOW) is None
 
 
 async def test_addresses_change_once(store: Store) -> None:
