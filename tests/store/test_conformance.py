@@ -159,9 +159,9 @@ async def test_condemned(store: Store) -> None:
     notice = {"id": "n1", "at": NOW, "type": "user.disabled", "data": {"user_id": "user1"}}
     await store.users.add(user())
     await store.users.change_address(user(), Address("new@example.com", "new@example.com"), [former(1)])
-    assert await store.users.by_former("digest1", NOW)
+    assert await store.users.by_former(["digest1"], NOW)
     assert await store.users.condemn("user1", NOW)
-    assert await store.users.by_former("digest1", NOW) is None
+    assert await store.users.by_former(["digest1"], NOW) is None
     assert await store.users.reopen("user1", "", NOW) is None
     told = await store.users.say_over("user1", NOW, [notice])
     assert told
