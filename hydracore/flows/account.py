@@ -38,8 +38,8 @@ async def enable_user(services: Services, user: User) -> None:
 
 async def delete_user(services: Services, user: User) -> None:
     """Delete the account with its sessions and codes."""
-    if await services.store.users.condemn(user.id, services.now()):
-        await delete_over(services, user.id)
+    if condemned := await services.store.users.condemn(user.id, services.now()):
+        await delete_over(services, condemned)
 
 
 async def revoke_sessions(services: Services, user: User) -> None:

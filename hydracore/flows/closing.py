@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from hydracore.errors import InvalidToken, NotAuthenticated, StoreUnavailable
 from hydracore.events import DeletionRequested, DeletionUndone, UserDeleted
@@ -44,7 +45,7 @@ async def close_account(
     services.announce(event)
     if closing.ends_at <= services.now():
         with suppress(StoreUnavailable):  # The sweep comes by.
-            await delete_over(services, closed.id)
+            await delete_over(services, closed)
     return closing.ends_at
 
 
@@ -67,22 +68,28 @@ async def delete_closed(services: Services) -> None:
     """Delete for good what is over. On any number of nodes at once: of each account one has it."""
     while over := await services.store.users.over(services.now(), _AT_A_TIME):
         for user in over:
-            await delete_over(services, user.id)
+            await delete_over(services, user)
 
 
-async def delete_over(services: Services, user_id: str) -> None:
+async def delete_over(services: Services, user: User) -> None:
     """Delete a closed account that is over, with its sessions and codes."""
     # The account last: where this ends half-way, another one finds it again, and does the rest.
-    await services.store.sessions.end_all(user_id)
-    await services.store.codes.drop_all(user_id)
-    # Under the same id whoever tells of it: two may, and one where it ended half-way.
-    event = replace(services.stamped(UserDeleted(user_id=user_id)), id=services.secret.mac("deleted", user_id)[:16])
+    await services.store.sessions.end_all(user.id)
+    await services.store.codes.drop_all(user.id)
+    event = replace(services.stamped(UserDeleted(user_id=user.id)), id=_end_of(user))
     users, told = services.store.users, services.relay.on
-    if told and (user := await users.say_over(user_id, services.now(), services.untold(event))):
+    if told and (over := await users.say_over(user.id, services.now(), services.untold(event))):
         # What is not told yet would be gone with the account that holds it.
-        await services.relay.tell([user])
-    if await users.delete_closed(user_id, services.now(), told=told):
+        await services.relay.tell([over])
+    if await users.delete_closed(user.id, services.now(), told=told):
         services.announce(event)
+
+
+def _end_of(user: User) -> str:
+    """What names the end of an account, whoever tells of it: two nodes may, of which one makes things under another
+    server secret, and one where it ended half-way. An account that is imported again under its id has another end."""
+    ends_at = user.closed.ends_at.isoformat(timespec="milliseconds") if user.closed else ""
+    return sha256(f"{user.id} {ends_at}".encode()).hexdigest()[:32]
 
 
 def undo_token(services: Services, user: User, closing: Closing) -> str:

@@ -69,6 +69,10 @@ class Deliveries:
         after = {} if since is None else {"created_at": {"$gte": since}}
         return await self._revive({"state": {"$in": list(states)}, **_of(endpoint), **after}, now, expires_at)
 
+    async def waiting(self, endpoint: str, most: int) -> int:
+        """How many wait for a webhook; no more are counted than ``most``."""
+        return await self._deliveries.count({"endpoint": endpoint, "state": "waiting"}, most)
+
     async def backlog(self, endpoint: str, now: datetime) -> Backlog:
         """How much there is for one webhook, up to a hundred thousand of a kind."""
         waiting, dead = [

@@ -181,10 +181,13 @@ class Users:
 
     async def condemn(self, user_id: str, now: datetime) -> User | None:
         """An operator's word: closed, and over at once. No token opens it again, and it is deleted, if not by whoever
-        asked then by the next sweep."""
+        asked then by the next sweep. What is over by an operator's word already stays over since then."""
         over = {"disabled": True, "closing": asdict(Closing("", "", now))}
         formers = {"addresses": {"expires_at": {"$exists": True}}}  # Their tokens would open it.
-        return await self._change(user_id, {}, {"$set": over, "$pull": formers, "$inc": {"epoch": 1}})
+        update = {"$set": over, "$pull": formers, "$inc": {"epoch": 1}}
+        already = {"closing.digest": "", **_over(now)}
+        first = await self._change(user_id, {"$nor": [already]}, update)
+        return first or await self._users.one({"_id": user_id, **_over(now)})
 
     async def say_over(self, user_id: str, now: datetime, untold: Untold) -> User | None:
         """Write down what is to be told of the end of a closed account that is over; None where it is not."""

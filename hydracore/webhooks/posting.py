@@ -2,7 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from tornado.httpclient import HTTPRequest
@@ -21,8 +22,9 @@ class NoAnswer(Exception):
 
 @dataclass
 class Answer:
-    """The status of an answer, and the seconds of its ``Retry-After``, 0 for none."""
+    """The status of an answer to what was ``asked_at`` then, and the seconds until its ``Retry-After``, 0 for none."""
 
+    asked_at: datetime = field(repr=False)
     status: int = 0
     retry_after: int = 0
     whole: bool = field(default=False, repr=False)
@@ -34,14 +36,24 @@ class Answer:
         elif not line.strip():
             self.whole = self.status >= 200  # Others go before another one.
         elif line.lower().startswith("retry-after:"):
-            seconds = line.partition(":")[2].strip()
-            self.retry_after = int(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 10 else 0
+            self.retry_after = _seconds(line.partition(":")[2].strip(), self.asked_at)
+
+
+def _seconds(text: str, now: datetime) -> int:
+    """RFC 9110, section 10.2.3: seconds, or a date; 0 for what is neither, and for a date that is over."""
+    if text.isascii() and text.isdigit():
+        return int(text[:9])
+    try:
+        until = parsedate_to_datetime(text)
+        return max(0, int((until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp() - now.timestamp()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 async def post(endpoint: Endpoint, message_id: str, body: str, now: datetime) -> Answer:
     """Post ``body``, signed as of ``now``, and give the answer's head: it is what counts, its body is passed over,
     and a redirect is an answer like any other. Raises :class:`NoAnswer` within ``endpoint.timeout`` seconds."""
-    answer, sent, timestamp = Answer(), body.encode(), int(now.timestamp())
+    answer, sent, timestamp = Answer(now), body.encode(), int(now.timestamp())
     # One each: this client keeps no connections. Not the process's own, which the host may have configured otherwise.
     client = SimpleAsyncHTTPClient(force_instance=True, max_body_size=_LONGEST_ANSWER, max_buffer_size=_LONGEST_ANSWER)
     request = HTTPRequest(
@@ -82,6 +94,7 @@ def _pass_over(chunk: bytes) -> None:
 
 def _words(error: Exception, endpoint: Endpoint) -> str:
     said = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
-    for hidden in (endpoint.url, urlsplit(endpoint.url).path):
+    url = urlsplit(endpoint.url)
+    for hidden in (endpoint.url, url.query, url.path, url.netloc, url.hostname or ""):
         said = said.replace(hidden, "…") if len(hidden) > 1 else said
     return said[:_LONGEST_WORDS]

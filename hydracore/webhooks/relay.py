@@ -7,7 +7,7 @@ waits in memory.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -30,6 +30,8 @@ _LOOK_EVERY = 2.0
 _LEFT_BEHIND = timedelta(seconds=5)
 _BATCH = 100
 _MOST_WAITING = 10_000
+# Strangers can have such events made as often as they like, so what waits in the outbox for one webhook has an end too.
+_MOST_UNDELIVERED = 100_000
 
 
 class UserStore(Protocol):
@@ -42,6 +44,8 @@ class UserStore(Protocol):
 
 class DeliveryStore(Protocol):
     async def add_all(self, deliveries: Sequence[Delivery]) -> None: ...
+
+    async def waiting(self, endpoint: str, most: int) -> int: ...
 
 
 class Relay:
@@ -60,6 +64,9 @@ class Relay:
             kind.name: [name for name, endpoint in endpoints.items() if kind.name in endpoint.events]
             for kind in KINDS.values()
         }
+        fleeting = {kind.name for kind in KINDS.values() if not kind.durable}
+        self._fleeting = [name for name, endpoint in endpoints.items() if fleeting.intersection(endpoint.events)]
+        self._full: frozenset[str] = frozenset()
         self._users = users
         self._deliveries = deliveries
         self._wake = wake
@@ -131,6 +138,7 @@ class Relay:
                 await self._move()
                 if loop.time() >= look_at:
                     look_at = loop.time() + _LOOK_EVERY
+                    await self._weigh()
                     await self._look()
             except StoreUnavailable:
                 await asyncio.sleep(_LOOK_EVERY)  # That is told elsewhere.
@@ -153,19 +161,32 @@ class Relay:
                     self._touched.update(dict.fromkeys(batch))
                     raise
             while notices := [self._waiting[place] for place in range(min(_BATCH, len(self._waiting)))]:
-                await self._put(notices)
+                await self._put(notices, self._full)
                 for _ in notices:
                     self._waiting.popleft()
+
+    async def _weigh(self) -> None:
+        """Find the webhooks for which too much waits already."""
+        waiting = {name: await self._deliveries.waiting(name, _MOST_UNDELIVERED) for name in self._fleeting}
+        full = frozenset(name for name, number in waiting.items() if number >= _MOST_UNDELIVERED)
+        for name in full - self._full:
+            log.warning("too much waits for a webhook, events that a crash may lose are dropped", endpoint=name)
+        for name in self._full - full:
+            log.info("a webhook is told of all again", endpoint=name)
+        self._full = full
 
     async def _look(self) -> None:
         """Find what others have left behind."""
         while left := await self._users.untold(self._now() - _LEFT_BEHIND, _BATCH):
             await self.tell(left)
 
-    async def _put(self, notices: Sequence[Notice]) -> None:
+    async def _put(self, notices: Sequence[Notice], full: Set[str] = frozenset()) -> None:
         now = self._now()
         deliveries = [
-            _delivery(notice, endpoint, now) for notice in notices for endpoint in self._takers.get(notice.type, ())
+            _delivery(notice, endpoint, now)
+            for notice in notices
+            for endpoint in self._takers.get(notice.type, ())
+            if endpoint not in full
         ]
         if deliveries:
             await self._deliveries.add_all(deliveries)

@@ -163,6 +163,9 @@ async def test_condemned(store: Store) -> None:
     assert await store.users.condemn("user1", NOW)
     assert await store.users.by_former(["digest1"], NOW) is None
     assert await store.users.reopen("user1", "", NOW) is None
+    again = await store.users.condemn("user1", LATER)
+    assert again
+    assert again.closed == Closing("", "", NOW)
     told = await store.users.say_over("user1", NOW, [notice])
     assert told
     assert [each.type for each in told.notices] == ["user.disabled"]
