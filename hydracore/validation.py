@@ -123,10 +123,8 @@ def parse_json(raw: bytes) -> Any:
 def strict_json(raw: bytes) -> Any:
     """JSON by RFC 8259, with I-JSON's unique names and whole characters. Raises :class:`NotJson`, with the reason."""
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-        # json takes lone surrogates from escapes; UTF-8, the hash and the database do not.
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except UnicodeError:
+        value = STRICT.decode(raw.decode("utf-8"))
+    except UnicodeDecodeError:
         raise NotJson("The text is not valid UTF-8.") from None
     except RecursionError:
         raise NotJson("It is nested too deeply.") from None
@@ -136,7 +134,21 @@ def strict_json(raw: bytes) -> Any:
         raise
     except ValueError:
         raise NotJson("It holds a number that is too long or too large.") from None
+    check_whole(value)
     return value
+
+
+def check_whole(value: Any) -> None:
+    """Raises :class:`NotJson` for what json takes all the same: lone surrogates from escapes, which UTF-8, the hash and
+    the database do not take, and numbers that are none."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise NotJson("The text is not valid UTF-8.") from None
+    except ValueError:
+        raise NotJson("It holds a number that is too long or too large.") from None
+    except RecursionError:
+        raise NotJson("It is nested too deeply.") from None
 
 
 class NotJson(ValueError):
@@ -152,6 +164,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise NotJson("NaN and Infinity are not JSON.")
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+"""As :func:`strict_json` reads, but for what :func:`check_whole` looks at."""
 
 
 def compiled(schema: Mapping[str, Any]) -> Draft202012Validator:

@@ -1,8 +1,10 @@
 """Accounts in and out: our own lines, others' exports, and the commands."""
 
 import asyncio
+import errno
 import io
 import json
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from importing import BCRYPT, IMPORTED_PASSWORD, imported
 from processes import own
+from receivers import until
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.cli import main
 from hydracore.cli.moving import _bar
+from hydracore.errors import HashingOverloaded, StoreUnavailable
 from hydracore.flows import importing
 from hydracore.moving.formats import LONGEST_LINE, NotReadable, any_of_them, csv_rows, document, json_lines
 from hydracore.moving.lines import line_of
@@ -210,6 +214,18 @@ async def test_other_drivers(open_site: OpenSite, driver: str) -> None:
     assert await store.works() == ["bcrypt:32"]
 
 
+async def test_a_busy_machine(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no queue before the hashing threads, and sign-ins have them all, an import waits for its turn."""
+    monkeypatch.setattr(importing, "_PAUSE", 0.01)
+    site = await open_site(password={"hash_threads": 1, "hash_queue": 0})
+    passwords = site.hydra.services.passwords
+    with passwords.room():
+        waiting = asyncio.ensure_future(imported(site, ADA, {**ADA, "email": "bob@example.com"}))
+        await until(lambda: passwords.refused > 1)
+    report, told = await waiting
+    assert (report.imported, told) == (2, [])
+
+
 HASH_CONFIG = HashConfig.parse((SAMPLES / "firebase-hash-config.txt").read_text())
 PASSWORDS = {
     "supabase": IMPORTED_PASSWORD,
@@ -294,6 +310,43 @@ def test_records_that_are_wrong(tmp_path: Path) -> None:
     assert proven.line == {"email": "x", "email_verified": True, "disabled": False}
 
 
+class Dripping(io.RawIOBase):
+    """A file that gives so many bytes at a time, and says the most that it was asked for at once."""
+
+    def __init__(self, content: bytes, at_a_time: int) -> None:
+        self._rest = content
+        self._at_a_time = at_a_time
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._rest[: min(self._at_a_time, len(buffer))]
+        self._rest = self._rest[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    @property
+    def left(self) -> int:
+        return len(self._rest)
+
+
+def test_documents_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a document is cut, its entries are the same; and the first are there before the last are read."""
+    wanted = [{"é": 'a"b,]}'}, 1234, -5.5e3, "\u2028", [[]], {}, None, True]
+    text = json.dumps({"before": [1, {"users": []}], "users": wanted, "after": 7}, ensure_ascii=False).encode()
+    for piece in range(1, len(text) + 1):
+        monkeypatch.setattr("hydracore.moving.documents._PIECE", piece)
+        file = io.BytesIO(text)
+        assert [record.value for record in document("users")(file)] == wanted  # type: ignore[arg-type]
+    monkeypatch.setattr("hydracore.moving.documents._PIECE", 1 << 16)
+    many = Dripping(json.dumps([{"email": "ada@example.com"}] * 100_000).encode(), 1 << 16)
+    records = any_of_them(io.BufferedReader(many))
+    assert next(records).value == {"email": "ada@example.com"}
+    assert many.left > 2_000_000
+    assert sum(1 for _ in records) == 99_999
+
+
 def test_formats(tmp_path: Path) -> None:
     """JSON lines, CSV and lists are told apart; a byte order mark and empty lines do no harm; what is broken is told by
     its line, and a file that is no such thing is not read to its end."""
@@ -308,13 +361,33 @@ def test_formats(tmp_path: Path) -> None:
     assert read(b'\xef\xbb\xbfa,b\r\n1,"x\ny"\r\n') == [{"a": "1", "b": "x\ny"}]
     assert read(b' [{"a": 1}]') == [{"a": 1}]
     assert read(b'{"users": [{"a": 1}]}', document("users")) == [{"a": 1}]
+    assert read(b'\xef\xbb\xbf{"a": {"users": [1]}, "b": [2], "users": [3, 4], "c": 5} ', document("users")) == [3, 4]
+    assert read(b"[ ]\n") == read(b'{"users": []}', document("users")) == []
     assert read(b"a,b\n1\n1,2,3\n") == ["It has not as many columns as the first line."] * 2
     assert read(b'{"a": 1}\n{"a": 1, "a": 2}\n', json_lines)[1] == "This is not valid JSON. A member is there twice."
     for content, of, said in (
         (b"a,b\n\xff,1\n", csv_rows, "is no CSV in UTF-8"),
+        (b"a,b\n" + b"1," * LONGEST_LINE, csv_rows, "line 2 is no CSV"),
         (b'{"a": "' + b"x" * LONGEST_LINE + b'"}', json_lines, "line 1 is longer"),
         (b'{"a": [1]}', document("users"), "it has no list users"),
-        (b"[1", any_of_them, "it is not valid JSON"),
+        (b"[1", any_of_them, "it is not valid JSON behind entry 1. It ends too early: , is missing"),
+        (b"[1 2]", any_of_them, "behind entry 1. , is missing"),
+        (b"[1,]", any_of_them, "A comma has nothing behind it"),
+        (b"[1] 2", any_of_them, "behind entry 1. It goes on behind its end"),
+        (b"[1, \xff]", any_of_them, "The text is not valid UTF-8"),
+        (b'[1, "\\ud800"]', any_of_them, "The text is not valid UTF-8"),
+        (b"[1, NaN]", any_of_them, "NaN and Infinity are not JSON"),
+        (b"[" + b"9" * 5000 + b"]", any_of_them, "a number that is too long"),
+        (b"[" * 100_000, any_of_them, "It is nested too deeply"),
+        (b'["' + b"x" * LONGEST_LINE + b'"]', any_of_them, "Something in it is longer than"),
+        (b'{"users": [1], "users": [2]}', document("users"), "A member is there twice"),
+        (b'{"users": {"a": 1}}', document("users"), "it has no list users"),
+        (b'{"users" [1]}', document("users"), ": is missing"),
+        (b"{1: 2}", document("users"), "A member has no name"),
+        (b'{"users": [1]', document("users"), "It ends too early"),
+        (b"[" + b'"x" ' * LONGEST_LINE, any_of_them, "behind entry 1. , is missing"),
+        (b"[tru" + b"e" * LONGEST_LINE, any_of_them, "behind entry 1. , is missing"),
+        (b"realm", document("users"), "it is not valid JSON. Expecting value"),
     ):
         with pytest.raises(NotReadable, match=said):
             read(content, of)
@@ -393,15 +466,27 @@ def test_commands_that_cannot(run: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert "There have to be base64" in run("import", "in.json", "--from", "firebase", "--hash-config", "config").stderr
     assert run("import", "nowhere.jsonl").exit_code == 2
 
-    from hydracore.errors import StoreUnavailable
-
     async def away(*given: Any) -> None:
         raise StoreUnavailable
 
+    async def busy(*given: Any) -> None:
+        raise HashingOverloaded
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     (tmp_path / "in.jsonl").write_text(json.dumps(ADA))
+    said = "hydracore: {} All before line 1 is done: run the import again.\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("hydracore.flows.importing._TRIES", 1)
+        patch.setattr("hydracore.passwords.Passwords.wrap", busy)
+        assert run("import", "in.jsonl").stderr == said.format("No hash is made within password.hash_timeout.")
+    with monkeypatch.context() as patch:
+        patch.setattr("hydracore.cli.moving.os.fsync", full)
+        left = "hydracore: out.jsonl cannot be written: No space left on device.\n"
+        assert run("export", "out.jsonl").stderr.endswith(left)
     monkeypatch.setattr("hydracore.store.users.Users.taking", away)
-    gone = run("import", "in.jsonl")
-    assert gone.stderr == "hydracore: The database does not answer. All before line 1 is done: run the import again.\n"
+    assert run("import", "in.jsonl").stderr == said.format("The database does not answer.")
     monkeypatch.setattr("hydracore.store.users.Users.page", away)
     assert run("export", "out.jsonl").exit_code == 1
-    assert not (tmp_path / "out.jsonl").exists()
+    assert not list(tmp_path.glob("out.jsonl*"))

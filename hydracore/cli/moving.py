@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any, TextIO
 
 import click
@@ -15,7 +16,7 @@ import click
 from hydracore.cli.data import with_hydra
 from hydracore.cli.output import Failed, says_why
 from hydracore.core import HydraCore
-from hydracore.errors import StoreUnavailable
+from hydracore.errors import HashingOverloaded, StoreUnavailable
 from hydracore.flows.importing import BATCH, Import, Report
 from hydracore.moving.formats import NotReadable
 from hydracore.moving.lines import line_of
@@ -60,10 +61,10 @@ def users_import(
             for batch in _batches(lines):
                 try:
                     await run.take(batch)
-                except StoreUnavailable as error:
-                    raise Failed(
-                        f"The database does not answer. All before {batch[0].place} is done: run the import again."
-                    ) from error
+                except (StoreUnavailable, HashingOverloaded) as error:
+                    away = isinstance(error, StoreUnavailable)
+                    why = "The database does not answer." if away else "No hash is made within password.hash_timeout."
+                    raise Failed(f"{why} All before {batch[0].place} is done: run the import again.") from error
                 bar.update(batch[-1].upto - bar.pos)
 
     try:
@@ -150,13 +151,20 @@ def _written(target: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        # From its first moment on it is for its owner alone.
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Its name is taken at once, and says nothing until all is there: half an export would pass for a whole one.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise Failed(f"{target} cannot be written: {error.strerror}.") from error
+    descriptor, draft = mkstemp(prefix=f"{target.name}.", dir=target.parent)  # For its owner alone.
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
             yield out
-    except BaseException:
-        target.unlink()  # Half an export would pass for a whole one.
+            out.flush()
+            os.fsync(descriptor)
+        Path(draft).replace(target)
+    except BaseException as error:
+        Path(draft).unlink()
+        target.unlink()
+        if isinstance(error, OSError):
+            raise Failed(f"{target} cannot be written: {error.strerror}.") from error
         raise

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from hydracore.errors import ValidationFailed
+from hydracore.errors import HashingOverloaded, ValidationFailed
 from hydracore.flows.services import Services
+from hydracore.foreign import ForeignHash
 from hydracore.models import User
 from hydracore.moving.lines import Draft, Lines, problems_of
 from hydracore.moving.sources import Mapped
@@ -18,6 +19,10 @@ from hydracore.threads import cores
 
 # So many accounts are held in memory, looked up and inserted at once.
 BATCH = 500
+
+# A hash that was not in time is tried again: nobody waits for it, and the machine may be busy with others' work.
+_TRIES = 30
+_PAUSE = 1.0
 
 _Placed = tuple[str, Draft]
 
@@ -53,8 +58,9 @@ class Import(AbstractContextManager["Import"]):
         self._lines = Lines(services.registry.members.values(), services.now, services.token)
         self._tell = tell
         self._dry = dry
-        # Enough to keep the threads busy; what waits for them has a deadline.
-        self._turns = asyncio.Semaphore(2 * (services.settings.password.hash_threads or cores()))
+        # Enough to keep the threads busy; what waits for them has a deadline, and there may be no room to wait in.
+        enough = 2 * (services.settings.password.hash_threads or cores())
+        self._turns = asyncio.Semaphore(min(enough, services.passwords.capacity))
         self._seen = _Seen()
 
     def __exit__(
@@ -63,7 +69,8 @@ class Import(AbstractContextManager["Import"]):
         self._seen.close()
 
     async def take(self, batch: Sequence[Mapped]) -> None:
-        """The next :data:`BATCH` or fewer. Raises :class:`StoreUnavailable`: of this batch some may be there."""
+        """The next :data:`BATCH` or fewer. Raises :class:`StoreUnavailable`, and :class:`HashingOverloaded` where the
+        machine is too busy for half a minute: of this batch some may be there."""
         drafts = [(each.place, draft) for each in batch if (draft := self._draft(each))]
         new = await self._told_apart([each for each in drafts if self._is_first(*each)])
         if self._dry:
@@ -136,8 +143,16 @@ class Import(AbstractContextManager["Import"]):
             return draft.user
         work = passwords.work(draft.foreign)
         async with self._turns:
-            encoded = await passwords.wrap(draft.foreign)
+            encoded = await self._wrapped(draft.foreign)
         return replace(draft.user, password_hash=encoded, imported={"work": work} if work else None)
+
+    async def _wrapped(self, foreign: ForeignHash) -> str:
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._services.passwords.wrap(foreign)
+            except HashingOverloaded:
+                await asyncio.sleep(_PAUSE)
+        return await self._services.passwords.wrap(foreign)
 
     def _kind(self, draft: Draft) -> str:
         if draft.wrapped and draft.wrapped.foreign:

@@ -1,5 +1,4 @@
-"""Files into records: JSON lines, CSV, or one JSON document with a list in it. Lines and CSV are read piece by piece; a
-document is read whole."""
+"""Files into records: JSON lines, CSV, or one JSON document with a list in it. All are read piece by piece."""
 
 import csv
 import io
@@ -7,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hydracore.moving.documents import Document, NoList
 from hydracore.validation import NotJson, strict_json
 
 LONGEST_LINE = 1 << 20
@@ -52,7 +52,9 @@ def csv_rows(file: io.BufferedReader) -> Iterator[Record]:
 
     def lines() -> Iterator[str]:
         nonlocal upto
-        for line in file:
+        while line := file.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise csv.Error
             text = (line if upto else line.removeprefix(_BOM)).decode("utf-8")
             upto += len(line)
             yield text
@@ -70,20 +72,18 @@ def csv_rows(file: io.BufferedReader) -> Iterator[Record]:
 
 
 def document(member: str = "") -> Format:
-    """One JSON document that is a list, or has it under ``member``."""
+    """One JSON document that is a list, or has it under ``member``. Raises :class:`NotReadable`."""
 
     def read(file: io.BufferedReader) -> Iterator[Record]:
-        raw = file.read()
+        number, whole = 0, Document(file)
         try:
-            found = strict_json(raw.removeprefix(_BOM))
+            for number, value in enumerate(whole.entries(member), 1):
+                yield Record(f"entry {number}", value, upto=whole.upto)
+        except NoList:
+            raise NotReadable(f"it has no list {member or 'of accounts'}.") from None
         except NotJson as error:
-            raise NotReadable(f"it is not valid JSON. {error}") from error
-        if member and isinstance(found, dict):
-            found = found.get(member)
-        if not isinstance(found, list):
-            raise NotReadable(f"it has no list {member or 'of accounts'}.")
-        for number, value in enumerate(found, 1):
-            yield Record(f"entry {number}", value, upto=len(raw) * number // len(found))
+            where = f" behind entry {number}" if number else ""
+            raise NotReadable(f"it is not valid JSON{where}. {error}") from error
 
     return read
 
