@@ -20,6 +20,8 @@ Numbers = tuple[int, ...]
 Bounds = Mapping[str, tuple[int, int]]
 
 _BCRYPT_TAKES = 72
+# Of what has several parameters they are part of the name, for they do not add up.
+_KINDS = re.compile(r"bcrypt|pbkdf2-sha(1|256|512)|sha512-crypt|phpass|(scrypt|argon2)(-[0-9]+){3}")
 # So many bytes of a derived key are compared: those of before them do not depend on how many were derived.
 KEPT = 16
 _ANY_SALT = b"sixteen of bytes"
@@ -37,8 +39,10 @@ class Work:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ``ValueError``."""
+        """Raises ``ValueError``, also for a kind that nobody knows here how to :func:`spend`."""
         kind, _, cost = text.rpartition(":")
+        if not _KINDS.fullmatch(kind):
+            raise ValueError(f"the kind of work {kind} is not known")
         return cls(kind, int(cost))
 
 
