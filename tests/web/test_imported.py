@@ -6,6 +6,8 @@ import time
 from importing import BCRYPT, IMPORTED_PASSWORD, imported
 from support import OpenSite, Site, refused, tokens
 
+from hydracore.flows.account import delete_user
+
 EMAIL = "ada@example.com"
 LINE = {"email": EMAIL, "email_verified": True, "password_hash": BCRYPT}
 LOGIN = {"email": EMAIL, "password": IMPORTED_PASSWORD}
@@ -87,9 +89,9 @@ async def test_everybody_costs_as_much_while_there_are_such_accounts(site: Site)
     await learns({"bcrypt": 32})
     tokens(await site.post("login", LOGIN))
     await learns({"bcrypt": 16})
-    await site.hydra.services.store.users.delete(
-        (await site.hydra.services.store.users.by_address("bob@example.com")).id
-    )  # type: ignore[union-attr]
+    bob = await site.hydra.services.store.users.by_address("bob@example.com")
+    assert bob
+    await delete_user(site.hydra.services, bob)
     await learns({})
 
 
