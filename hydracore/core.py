@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,13 +29,15 @@ from hydracore.flows.messages import prepare
 from hydracore.flows.services import Services
 from hydracore.flows.sweep import sweep
 from hydracore.keys import Keys
+from hydracore.leases import LeaseWorker
 from hydracore.letters import Templates
 from hydracore.limits import CountingLimiter, Limiter, NullLimiter
 from hydracore.logs import logger
 from hydracore.mail import MailWorker
 from hydracore.meters import UNMEASURED, Meters, State
 from hydracore.meters import Registry as MetricsRegistry
-from hydracore.models import CurrentUser, SigningKey
+from hydracore.models import Backlog, CurrentUser, SigningKey
+from hydracore.neighbours import TOLD_EVERY, Neighbours
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
 from hydracore.records import Context
 from hydracore.refusals import Refusals
@@ -52,6 +55,8 @@ from hydracore.web.base import Web, current_user, headers_of
 from hydracore.web.client import Proxies
 from hydracore.web.cookies import Cookies
 from hydracore.web.host import refuse
+from hydracore.webhooks.courier import Courier
+from hydracore.webhooks.relay import Relay
 
 log = logger("hydracore")
 
@@ -78,7 +83,7 @@ class HydraCore:
 
     It belongs to the event loop that it is entered in; fork before that. ``plugins`` are classes by
     name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
-    place of the embedded one. Without ``deliver_mail`` mail waits in the outbox for
+    place of the embedded one. Without ``deliver_mail`` mail, and what webhooks are told, waits in the outbox for
     another process. ``metrics`` is a ``prometheus_client.CollectorRegistry``, which has what docs/operations.md lists
     while this is open; without one nothing is measured. ``now`` and ``token`` are where time and chance come from.
 
@@ -110,6 +115,7 @@ class HydraCore:
         self._beside: list[asyncio.Task[None]] = []
         self._services: Services | None = None
         self._problem = "starting"
+        self._tell_at = 0.0
         self._asking: asyncio.Task[str] | None = None
         self._asked_at = 0.0
         self.registry = Registry(
@@ -158,14 +164,17 @@ class HydraCore:
             raise
         loop = asyncio.get_running_loop()
         self._beside = [loop.create_task(work()) for work in self._works()]
+        if self._relay.on:
+            self._relay.start()
         if self._deliver_mail:
-            self._mail.start()
+            for worker in self._workers:
+                worker.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._mail.stop(self.config.server.drain_timeout)
+        await self._stop_delivering(self.config.server.drain_timeout)
         while beside := [task for task in self._beside if not task.done()]:
             # More than once: a driver may make an error of its own of a cancellation.
             for task in beside:
@@ -198,7 +207,8 @@ class HydraCore:
 
     def _wire(self) -> None:
         config = self.config
-        secret = ServerSecret(server_secret(config, self._token), _secret_source(config))
+        secret = ServerSecret(server_secret(config, self._token), _secret_source(config), config.other_secrets)
+        self._neighbours = Neighbours(self._store.secrets, secret, now=self._now)
         keys = Keys(
             self._store.keys,
             secret,
@@ -206,8 +216,15 @@ class HydraCore:
             algorithm=config.tokens.algorithm,
             access_ttl=config.tokens.access_ttl,
             lead=config.tokens.key_lead,
+            rotation=config.tokens.key_rotation,
             now=self._now,
         )
+        self._couriers = self._webhook_couriers()
+        self._relay = Relay(
+            config.webhooks.endpoints, self._store.users, self._store.deliveries, self._wake_couriers, now=self._now
+        )
+        if self._relay.on:
+            self.registry.hear(self._relay)
         self._services = Services(
             settings=config,
             secret=secret,
@@ -226,6 +243,7 @@ class HydraCore:
             limiter=self._limiter(secret),
             templates=self.templates,
             registry=self.registry,
+            relay=self._relay,
             wake_mail=lambda: self._mail.wake(),
             meters=self._meters,
             now=self._now,
@@ -244,7 +262,13 @@ class HydraCore:
             token=self._token,
         )
         self._refusals = Refusals(self._store, ttl=config.log.explain_ttl, now=self._now)
-        self._reporter = Reporter(self._meters, self._state, lambda: self._store.outbox.backlog(self._now()))
+        self._workers: list[LeaseWorker[Any]] = [self._mail, *self._couriers]
+        self._reporter = Reporter(
+            self._meters,
+            self._state,
+            lambda: self._store.outbox.backlog(self._now()),
+            {name: partial(self._webhook_backlog, name) for name in config.webhooks.endpoints},
+        )
         self._web = Web(
             services=self.services,
             schemas=self._schemas,
@@ -257,6 +281,30 @@ class HydraCore:
             headers=headers_of(config),
             exposition=self._reporter.exposition,
         )
+
+    def _webhook_couriers(self) -> list[Courier]:
+        webhooks = self.config.webhooks
+        return [
+            Courier(
+                self._store.deliveries,
+                endpoint,
+                max_attempts=webhooks.max_attempts,
+                kept_for=timedelta(seconds=webhooks.kept_for),
+                now=self._now,
+                token=self._token,
+            )
+            for endpoint in webhooks.endpoints.values()
+        ]
+
+    def _wake_couriers(self) -> None:
+        for courier in self._couriers:
+            courier.wake()
+
+    async def _webhook_backlog(self, endpoint: str) -> Backlog:
+        return await self._store.deliveries.backlog(endpoint, self._now())
+
+    async def _stop_delivering(self, timeout: float) -> None:
+        await asyncio.gather(*(worker.stop(timeout) for worker in self._workers))
 
     def _limiter(self, secret: ServerSecret) -> Limiter:
         if not self.config.limits.enabled:
@@ -273,7 +321,13 @@ class HydraCore:
         """Have indexes and a signing key; where the database is away, leave it to :meth:`_tend`."""
         try:
             await self._store.ensure()
-            await self.services.keys.ensure()
+            await self._neighbours.check(starting=True)
+            made = await self.services.keys.ensure()
+            if made is not None and made.sequence > 1:
+                self._announce_key(made)
+            await self._equalise()
+            # Not before the keys could be opened: a stranger's secret is no reason for others to stop.
+            await self._tell_neighbours()
         except StoreUnavailable as error:
             if self._problem != reason(error):
                 log.warning(reason(error), cause=type(error.__cause__).__name__)
@@ -283,8 +337,13 @@ class HydraCore:
                 log.info("the database answers again")
             self._problem = ""
 
+    async def _equalise(self) -> None:
+        """Have every sign-in cost what those of imported accounts cost."""
+        if self.config.password.equalise:
+            self.services.passwords.equalise(await self._store.users.works())
+
     async def _tend(self) -> None:
-        """Once a second: the embedded mongod lives, what was missing is made, new keys are seen."""
+        """Once a second: the embedded mongod lives, what was missing is made, new keys and imports are seen."""
         while True:
             await asyncio.sleep(_TEND_EVERY)
             try:
@@ -294,15 +353,35 @@ class HydraCore:
                 if self._problem:
                     await self._prepare()
                 else:
-                    await self.services.keys.load()
+                    await self._tend_keys()
+                    if asyncio.get_running_loop().time() >= self._tell_at:
+                        await self._tell_neighbours()
+                    await self._equalise()
                     await self._refusals.flush()
             except StoreUnavailable as error:
                 self._problem = reason(error)
             except StartupError as error:
+                if self._problem == str(error):
+                    continue
                 self._problem = str(error)
                 log.error("cannot serve", reason=self._problem)  # noqa: TRY400  # the message is for the operator, a trace is not
             except Exception:
                 log.exception("tending failed, it goes on")
+
+    async def _tell_neighbours(self) -> None:
+        await self._neighbours.tell()
+        self._tell_at = asyncio.get_running_loop().time() + TOLD_EVERY
+        await self._neighbours.check()  # Two that have started at once may only see each other now.
+
+    async def _tend_keys(self) -> None:
+        keys = self.services.keys
+        await keys.load()
+        if made := await keys.rotate_if_due():
+            self._announce_key(made)
+
+    def _announce_key(self, key: SigningKey) -> None:
+        log.info("signing key published", kid=key.kid, algorithm=key.algorithm, signs_from=key.active_from.isoformat())
+        self.registry.announce(KeyRotated(kid=key.kid, emergency=key.emergency))
 
     def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         reporter = self._reporter
@@ -376,10 +455,12 @@ class HydraCore:
         is a trusted proxy's, or a new one."""
         refuse(self._web, handler, error)
 
-    async def rotate_keys(self) -> SigningKey:
-        """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node."""
-        key = await self.services.keys.rotate()
-        self.registry.announce(KeyRotated(kid=key.kid))
+    async def rotate_keys(self, *, emergency: bool = False) -> SigningKey:
+        """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node. In an ``emergency``
+        that is three seconds from now, and all keys of before end then: access tokens under them are refused, while
+        sessions and refresh tokens stay."""
+        key = await self.services.keys.rotate(emergency=emergency)
+        self._announce_key(key)
         return key
 
     async def not_ready(self) -> str:
@@ -423,16 +504,16 @@ class HydraCore:
         return [*self.receiving, *(endpoint.request for endpoint in self._web.in_flight)]
 
     async def drain(self, timeout: float) -> None:
-        """Before the end, once nothing more is accepted: begin no more mail, and give the requests and
+        """Before the end, once nothing more is accepted: begin no more deliveries, and give the requests and
         deliveries under way ``timeout`` seconds."""
         for endpoint in (*self._web.receiving, *self._web.in_flight):
             endpoint.set_header("Connection", "close")
         loop = asyncio.get_running_loop()
-        mail, deadline = loop.create_task(self._mail.stop(timeout)), loop.time() + timeout
+        deliveries, deadline = loop.create_task(self._stop_delivering(timeout)), loop.time() + timeout
         await asyncio.sleep(_ON_ITS_WAY)
         while self.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
             await asyncio.sleep(0.02)
-        await mail
+        await deliveries
 
 
 def _meters(registry: MetricsRegistry | None) -> Meters:

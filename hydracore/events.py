@@ -175,6 +175,8 @@ class MailDead(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class KeyRotated(Event):
-    """A new signing key was published."""
+    """A new signing key was published: on command, on schedule, or for another algorithm. In an ``emergency`` all keys
+    of before end when it begins to sign, seconds later."""
 
     kid: str
+    emergency: bool = False

@@ -2,36 +2,36 @@
 
 A key is published before it signs (``next``), signs until the following one does (``active``),
 and is published until the last token under it has expired (``retired``). The stages follow from
-times in the document, so nodes agree without talking to each other.
+times in the document, so nodes agree without talking to each other. A key that was made in an emergency leaves those
+of before no such time: they end when it begins to sign.
 """
 
 import asyncio
-import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Protocol
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     load_der_private_key,
 )
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from hydracore.chance import Now
 from hydracore.errors import KeysUnavailable, StartupError
+from hydracore.jwk import generate, public_jwk, thumbprint
 from hydracore.models import KeyState, SigningKey
 from hydracore.secret import CannotOpen, ServerSecret
 from hydracore.threads import Threads
 
 _CLOCK_SKEW = timedelta(minutes=2)
 _RELOAD_PAUSE = timedelta(seconds=1)
+# Each node looks once a second. A key that signs later than that is known everywhere by then, so what one node signs
+# another takes.
+_EMERGENCY_LEAD = timedelta(seconds=3)
 
 
 class KeyStore(Protocol):
@@ -43,6 +43,9 @@ class KeyStore(Protocol):
 
     async def retire(self, before: int, expires_at: datetime) -> None:
         """Set the end of every key with a smaller sequence number that has none yet."""
+
+    async def cut_short(self, before: int, expires_at: datetime) -> None:
+        """Set the end of every key with a smaller sequence number that has none yet, or a later one."""
 
     async def purge(self, now: datetime) -> None:
         """Delete the keys whose end has come."""
@@ -60,6 +63,7 @@ class Keys:
         algorithm: str,
         access_ttl: int,
         lead: int,
+        rotation: int = 0,
         now: Now,
     ) -> None:
         self._algorithm = algorithm
@@ -68,11 +72,13 @@ class Keys:
         self._threads = threads
         self._access_ttl = timedelta(seconds=access_ttl)
         self._lead = timedelta(seconds=lead)
+        self._rotation = timedelta(seconds=rotation)
         self._now = now
         self._ring: tuple[SigningKey, ...] = ()
         self._of_kid: dict[str, SigningKey] = {}
         self._private: dict[str, Any] = {}
         self._public: dict[str, tuple[str, Any]] = {}
+        self._looking = asyncio.Lock()
         self._loading = asyncio.Lock()
         self._loaded_at: datetime | None = None
 
@@ -104,54 +110,76 @@ class Keys:
         active = self._active()
         return [(key, _state(key, active)) for key in self._ring]
 
-    async def rotate(self) -> SigningKey:
-        """Publish a new key; it signs ``lead`` seconds from now. Of two nodes that rotate at
-        once, one makes the key and both return it."""
-        await self.load()
-        return await self._publish_next()
+    async def rotate(self, *, emergency: bool = False) -> SigningKey:
+        """Publish a new key; it signs ``lead`` seconds from now. Of two nodes that rotate at once, one makes the key
+        and both return it.
 
-    async def _publish_next(self) -> SigningKey:
+        In an ``emergency`` it signs three seconds from now, and every key of before ends in that moment, the one that
+        was to sign next included: no token under them is taken any more. The one write of the new key decides that,
+        and any node does the rest.
+        """
+        await self.load()
+        while not (added := await self._publish_next(emergency=emergency)) and emergency:
+            pass  # Someone else's key took the number, and may be no emergency's: this one must come after it.
+        return added or self._ring[-1]
+
+    async def rotate_if_due(self) -> SigningKey | None:
+        """The next key, where the newest has signed for as long as it is to, and this node was the one to add it. It
+        signs when the other's time is over."""
+        if not (self._rotation and self._ring):
+            return None
+        due = self._ring[-1].active_from + self._rotation - self._lead
+        return await self._publish_next() if due <= self._now() else None
+
+    async def _publish_next(self, *, emergency: bool = False) -> SigningKey | None:
         # The number that follows what this node has seen: of all that saw the same, one adds it.
         sequence = self._ring[-1].sequence + 1 if self._ring else 1
-        lead = self._lead if self._ring else timedelta()
-        await self._store.add(await self._threads.run(partial(self._make, sequence, lead)))
+        key = await self._threads.run(partial(self._make, sequence, emergency))
+        added = await self._store.add(key)
         await self.load()
-        return next(key for key in self._ring if key.sequence == sequence)
+        return key if added else None
 
     # -- life ----------------------------------------------------------------------------------
 
-    async def ensure(self) -> None:
-        """Have a key of the configured algorithm that signs. Raises :class:`StartupError` if the
-        secret does not open the keys in the store."""
+    async def ensure(self) -> SigningKey | None:
+        """Have a key of the configured algorithm: the one that was made for that, if any. Where there was another
+        before, that signs until the lead of the new one is over. Raises :class:`StartupError` if the secret does not
+        open the keys in the store."""
         await self.load()
-        if not self._ring or self._ring[-1].algorithm != self._algorithm:
-            await self._publish_next()
+        if self._ring and self._ring[-1].algorithm == self._algorithm:
+            return None
+        return await self._publish_next()
 
     async def load(self) -> None:
         """Read the ring anew and give older keys their end."""
-        ring = await self._store.all()
-        now = self._now()
+        async with self._loading:  # What was read first must not replace what was read later.
+            ring, now = await self._tidied(), self._now()
+            for key in ring:
+                if key.kid not in self._private:
+                    self._private[key.kid] = await self._threads.run(partial(self._open, key))
+                    self._public[key.kid] = (key.algorithm, self._private[key.kid].public_key())
+            self._ring = tuple(ring)
+            self._of_kid = {key.kid: key for key in ring}
+            self._loaded_at = now
+
+    async def _tidied(self) -> Sequence[SigningKey]:
+        ring, now = await self._store.all(), self._now()
         unretired = [newer for older, newer in pairwise(ring) if older.expires_at is None]
         for newer in unretired:
             end = max(newer.active_from, now) + self._access_ttl + _CLOCK_SKEW
             await self._store.retire(newer.sequence, end)
+        urgent = [key for key in ring if key.emergency and any(_outlives(older, key) for older in ring)]
+        for key in urgent:
+            await self._store.cut_short(key.sequence, key.active_from)
         ended = any(key.expires_at and key.expires_at <= now for key in ring)
         if ended:
             await self._store.purge(now)
-        if unretired or ended:
-            ring = await self._store.all()
-        for key in ring:
-            if key.kid not in self._private:
-                self._private[key.kid] = await self._threads.run(partial(self._open, key))
-                self._public[key.kid] = (key.algorithm, self._private[key.kid].public_key())
-        self._ring = tuple(ring)
-        self._of_kid = {key.kid: key for key in ring}
-        self._loaded_at = now
+        return await self._store.all() if unretired or urgent or ended else ring
 
     async def _reload_soon(self) -> None:
         # A token under a key that another node has just made; a flood of invented kids costs
         # one query a second.
-        async with self._loading:
+        async with self._looking:
             if self._loaded_at is None or self._now() - self._loaded_at >= _RELOAD_PAUSE:
                 await self.load()
 
@@ -160,14 +188,15 @@ class Keys:
         begun = [key for key in self._ring if key.active_from <= now]
         return begun[-1] if begun else (self._ring[0] if self._ring else None)
 
-    def _make(self, sequence: int, lead: timedelta) -> SigningKey:
-        private = _generate(self._algorithm)
-        jwk = _public_jwk(private)
-        kid = _thumbprint(jwk)
+    def _make(self, sequence: int, emergency: bool) -> SigningKey:
+        private = generate(self._algorithm)
+        jwk = public_jwk(private)
+        kid = thumbprint(jwk)
         der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         sealed = self._secret.seal("signing-key", der, kid)
-        now = self._now()
-        return SigningKey(kid, sequence, self._algorithm, jwk, sealed, now, now + lead)
+        now, lead = self._now(), _EMERGENCY_LEAD if emergency else self._lead
+        begins = now + lead if sequence > 1 else now
+        return SigningKey(kid, sequence, self._algorithm, jwk, sealed, now, begins, emergency=emergency)
 
     def _open(self, key: SigningKey) -> Any:
         try:
@@ -175,7 +204,8 @@ class Keys:
         except CannotOpen as error:
             raise StartupError(
                 f"The server secret ({self._secret.source}) does not open the signing key {key.kid} in the database: "
-                "it was made under another secret. Give this server the secret that the database was first used with."
+                "it was made under another secret. Give this server that one, as its secret or, while the secret is "
+                "being replaced, in other_secrets (HYDRACORE_OTHER_SECRETS)."
             ) from error
 
 
@@ -185,26 +215,5 @@ def _state(key: SigningKey, active: SigningKey | None) -> KeyState:
     return "active" if key == active else "retired"
 
 
-def _generate(algorithm: str) -> Any:
-    if algorithm == "ES256":
-        return ec.generate_private_key(ec.SECP256R1())
-    if algorithm == "EdDSA":
-        return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-def _public_jwk(private: Any) -> dict[str, Any]:
-    public = private.public_key()
-    if isinstance(public, ec.EllipticCurvePublicKey):
-        jwk = ECAlgorithm.to_jwk(public, as_dict=True)
-    elif isinstance(public, ed25519.Ed25519PublicKey):
-        jwk = OKPAlgorithm.to_jwk(public, as_dict=True)
-    else:
-        jwk = RSAAlgorithm.to_jwk(public, as_dict=True)
-    return {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk}
-
-
-def _thumbprint(jwk: Mapping[str, Any]) -> str:
-    """RFC 7638: the digest of the required members in order."""
-    canonical = json.dumps(jwk, sort_keys=True, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(sha256(canonical).digest()).rstrip(b"=").decode()
+def _outlives(older: SigningKey, key: SigningKey) -> bool:
+    return older.sequence < key.sequence and (older.expires_at is None or older.expires_at > key.active_from)

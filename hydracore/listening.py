@@ -5,7 +5,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from hydracore.calls import Calls
 from hydracore.chance import Now, Token
@@ -16,6 +16,8 @@ from hydracore.records import EventListener
 
 log = logger("hydracore.plugins")
 
+Told = TypeVar("Told", bound=Event)
+
 # Of each plugin: another's listeners hear what there is all the same.
 _MOST_TOLD = 10_000
 _MOST_WAITING = 10_000
@@ -24,22 +26,41 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
 
+class Listener(Protocol):
+    """Takes events in, for whom they are, and returns at once."""
+
+    def offer(self, event: Event) -> None: ...
+
+    async def settle(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class Listening:
     """The listeners of one HydraCore."""
 
     def __init__(self, calls: Calls, pumps: Sequence["Pump"], *, now: Now, token: Token) -> None:
         self._calls = calls
-        self._pumps = pumps
+        self._registered = pumps
+        self._pumps: Sequence[Listener] = pumps
         self._now = now
         self._token = token
         self._background: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
         self._dropped: Counter[str] = Counter()
 
+    def add(self, own: Listener) -> None:
+        """Tell one of our own too, in place of the one of before."""
+        self._pumps = [*self._registered, own]
+
+    def stamped(self, event: Told) -> Told:
+        """The event with its id and its moment, if it has none."""
+        return event if event.id else replace(event, id=self._token(12), at=self._now())
+
     def announce(self, event: Event, listening: Sequence[Any]) -> None:
         """Tell the implementations of ``hydracore_on_event``, and the registered listeners; returns at once."""
         if not listening and not self._pumps:
             return
-        event = replace(event, id=self._token(12), at=self._now())
+        event = self.stamped(event)
         for pump in self._pumps:
             pump.offer(event)
         for implementation in listening:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from hydracore.chance import Now, Token
 from hydracore.errors import MailRefused, StoreUnavailable
 from hydracore.events import Event, MailDead, MailDelayed, MailSent
+from hydracore.leases import LeaseWorker, Outcome
 from hydracore.letters import read_letter
 from hydracore.logs import logger
 from hydracore.models import MailIntent
@@ -21,16 +21,13 @@ from hydracore.secret import CannotOpen, ServerSecret
 
 log = logger("hydracore.mail")
 
-_POLL = 1.0
-_SIDE_BY_SIDE = 4
-_LEASE_MARGIN = 30
 _FIRST_PAUSE = 5
 _LONGEST_PAUSE = 3600
 _LONGEST_ERROR = 500
 _LOOKS = 3
 _LOOK_AGAIN = 15
 
-Outcome = Callable[[], Awaitable[None]]
+SEALED_ELSEWHERE = "sealed under another server secret; give this server that one too, among other_secrets"
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class OutboxStore(Protocol):
     async def release(self, intent: MailIntent, now: datetime) -> None: ...
 
 
-class MailWorker:
+class MailWorker(LeaseWorker[MailIntent]):
     """Leases intents, has them prepared, sends them; several nodes may each run one.
 
     At least once: a message is sent twice only if this process dies between the transport's yes and the store's, or
@@ -80,108 +77,23 @@ class MailWorker:
         now: Now,
         token: Token,
     ) -> None:
+        super().__init__("mail", log, timeout=timeout, now=now, token=token)
         self._outbox = outbox
         self._transport = transport
         self._named = {"transport": transport.name, "plugin": owner}
         self._prepare = prepare
         self._secret = secret
         self._announce = announce
-        self._timeout = timeout
         self._max_attempts = max_attempts
-        self._now = now
-        self._token = token
-        self._wake = asyncio.Event()
-        self._deliveries: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.Task[None] | None = None
         self._jitter = SystemRandom().uniform
 
-    def start(self) -> None:
-        self._loop = asyncio.get_running_loop().create_task(self._run())
+    async def _take(self, lease: str, now: datetime, until: datetime) -> MailIntent | None:
+        return await self._outbox.lease(lease, now, until)
 
-    def wake(self) -> None:
-        """There is mail: look now, not at the next poll."""
-        self._wake.set()
-
-    async def stop(self, timeout: float) -> None:
-        """Lease nothing more; give deliveries under way ``timeout`` seconds, then give their leases back."""
-        if self._loop is None:
-            return
-        self._loop.cancel()
-        await asyncio.wait({self._loop})
-        if self._deliveries:
-            await asyncio.wait(self._deliveries, timeout=timeout)
-        for delivery in self._deliveries:
-            delivery.cancel()
-        if self._deliveries:
-            await asyncio.wait(self._deliveries)
-        self._loop = None
-
-    async def _run(self) -> None:
-        healthy = True
-        while True:
-            try:
-                while len(self._deliveries) < _SIDE_BY_SIDE and (intent := await self._lease()):
-                    delivery = asyncio.get_running_loop().create_task(self._deliver(intent))
-                    self._deliveries.add(delivery)
-                    delivery.add_done_callback(self._finished)
-                healthy = True
-            except Exception as error:
-                if healthy:
-                    log.warning("the outbox cannot be read", error=type(error).__name__)
-                healthy = False
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL):  # Not wait_for, which may swallow stop()'s cancellation.
-                    await self._wake.wait()
-            self._wake.clear()
-
-    def _finished(self, delivery: "asyncio.Task[None]") -> None:
-        self._deliveries.discard(delivery)
-        self._wake.set()
-
-    async def _lease(self) -> MailIntent | None:
-        now = self._now()
-        until = now + timedelta(seconds=self._timeout + _LEASE_MARGIN)
-        # Shielded: a lease that was taken while stopping must come back to be released.
-        taking = asyncio.ensure_future(self._outbox.lease(self._token(9), now, until))
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            with suppress(StoreUnavailable):
-                if intent := await taking:
-                    await self._outbox.release(intent, self._now())
-            raise
-
-    async def _deliver(self, intent: MailIntent) -> None:
-        try:
-            outcome = await self._try(intent)
-        except asyncio.CancelledError:
-            with suppress(StoreUnavailable):
-                await self._outbox.release(intent, self._now())
-            return
-        except StoreUnavailable:
-            log.warning("mail left for later, the store is away", intent=intent.id)
-            outcome = partial(self._release, intent)
-        await self._insist(outcome)
-
-    async def _insist(self, outcome: Outcome) -> None:
-        """Until the store has taken it, or the lease has run out. What was sent is not sent again for want of a
-        database."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + self._timeout + _LEASE_MARGIN
-        try:
-            while True:
-                try:
-                    return await outcome()
-                except StoreUnavailable:
-                    if loop.time() >= ends:
-                        return
-                await asyncio.sleep(_POLL)
-        except asyncio.CancelledError:
-            with suppress(StoreUnavailable):
-                await outcome()
+    async def _give_back(self, intent: MailIntent, now: datetime) -> None:
+        await self._outbox.release(intent, now)
 
     async def _try(self, intent: MailIntent) -> Outcome:
-        """What is to become of the intent."""
         at_work: Mapping[str, str] = {}  # What fails before is not the transport's doing.
         try:
             async with asyncio.timeout(self._timeout):
@@ -199,9 +111,6 @@ class MailWorker:
         if sealed is None and intent.held and intent.attempts < _LOOKS:
             return partial(self._look_again, intent)
         return partial(self._done, intent, sent=sealed is not None)
-
-    async def _release(self, intent: MailIntent) -> None:
-        await self._outbox.release(intent, self._now())
 
     async def _look_again(self, intent: MailIntent) -> None:
         """The write that it belongs to may not be done yet: this node's clock may be ahead of the writer's."""
@@ -229,7 +138,7 @@ class MailWorker:
         try:
             raw = self._secret.open("outbox", intent.sealed or b"", intent.id)
         except CannotOpen as error:
-            raise MailRefused("sealed under another server secret") from error
+            raise MailRefused(SEALED_ELSEWHERE) from error
         return read_letter(raw), f"{intent.id}-{int(intent.sealed_until.timestamp()) if intent.sealed_until else 0}"
 
     def _deferred(self, intent: MailIntent, failure: Exception, at_work: Mapping[str, str]) -> Outcome:

@@ -82,6 +82,9 @@ class Meters(Protocol):
     def outbox(self, backlog: Backlog | None) -> None:
         """What is in the outbox; None where the database does not say."""
 
+    def webhook(self, name: str, backlog: Backlog | None) -> None:
+        """What is in the outbox for one webhook; None as above."""
+
     def exposition(self) -> tuple[bytes, str]:
         """All numbers, of all processes that share them, in a text format, and its media type. It may block. Raises
         :class:`NotFound` where there are none."""
@@ -123,6 +126,9 @@ class NullMeters:
         pass
 
     def outbox(self, backlog: Backlog | None) -> None:
+        pass
+
+    def webhook(self, name: str, backlog: Backlog | None) -> None:
         pass
 
     def exposition(self) -> tuple[bytes, str]:

@@ -15,6 +15,7 @@ MailKind = Literal[
     "email_changed",
     "account_closed",
 ]
+DeliveryState = Literal["waiting", "dead", "delivered"]
 KeyState = Literal["next", "active", "retired"]
 
 
@@ -103,6 +104,16 @@ class Closing:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What happened, as webhooks tell of it."""
+
+    id: str
+    at: datetime
+    type: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class User:
     """An account. ``epoch`` counts the moments that end all sessions and codes of before:
     whatever carries an older epoch is void, whether or not it was deleted already. ``profile`` is what plugins'
@@ -112,7 +123,10 @@ class User:
     address first, would like to read, as :class:`MailIntent` has it; "" where that is not known. ``addresses`` has the
     key of each address that nobody else may have: the account's own, and the :class:`Former` ones, the oldest first.
     ``closing`` is that of an account which its owner has closed; it is ``disabled`` too, which versions of before this
-    one know."""
+    one know. ``imported`` has the ``work`` of a hash that was made elsewhere, as long as that is the account's; a
+    version of before this one leaves it there with a newer hash, until the next sign-in. ``untold`` are the
+    :class:`Notice` of what happened to it that are not in the webhooks' outbox yet: each was written in the same atomic
+    step as what it tells of."""
 
     id: str
     email: str
@@ -128,6 +142,8 @@ class User:
     language: str = ""
     addresses: Sequence[Mapping[str, Any]] = field(default_factory=list, repr=False, compare=False)
     closing: Mapping[str, Any] | None = field(default=None, repr=False)
+    imported: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    untold: Sequence[Mapping[str, Any]] = field(default_factory=list, repr=False, compare=False)
 
     def reads(self, asked: str) -> str:
         """What to write to its owner in, where a client asked for ``asked``. The client may be anyone's, so what the
@@ -142,6 +158,10 @@ class User:
         """The addresses of before that are still kept."""
         kept = [entry for entry in self.addresses if "expires_at" in entry]
         return [former for entry in kept if (former := Former(**entry)).expires_at > now]
+
+    @property
+    def notices(self) -> list[Notice]:
+        return [Notice(each["id"], each["at"], each["type"], each["data"]) for each in self.untold]
 
     @property
     def account(self) -> Account:
@@ -221,8 +241,29 @@ class MailIntent:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """A notice on its way to one webhook. ``id`` is made of the notice's and the webhook's name, so that one which is
+    put in twice is there once. ``body`` is the JSON that each try sends. ``user_id`` is whom it tells of, ""
+    for nobody. It is kept until ``expires_at``, to be listed and sent again."""
+
+    id: str
+    endpoint: str
+    notice_id: str
+    type: str
+    body: str
+    user_id: str
+    created_at: datetime
+    due_at: datetime
+    expires_at: datetime
+    state: DeliveryState = "waiting"
+    attempts: int = 0
+    lease: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Backlog:
-    """What the outbox holds: messages that are ``waiting`` to be sent, ``dead`` ones, and how many seconds ago
+    """What an outbox holds: messages that are ``waiting`` to be sent, ``dead`` ones, and how many seconds ago
     the one was due that is due longest, 0 where none is."""
 
     waiting: int
@@ -233,7 +274,8 @@ class Backlog:
 @dataclass(frozen=True)
 class SigningKey:
     """A key pair for access tokens. It signs from ``active_from`` until the next one does,
-    and is published until ``expires_at``."""
+    and is published until ``expires_at``. One that was made in an ``emergency`` ends all keys of before when it begins
+    to sign."""
 
     kid: str
     sequence: int
@@ -243,6 +285,18 @@ class SigningKey:
     created_at: datetime
     active_from: datetime
     expires_at: datetime | None = None
+    emergency: bool = False
+
+
+@dataclass(frozen=True)
+class SecretsInUse:
+    """What nodes with one configuration know of server secrets, by fingerprint: they make things under ``own`` and take
+    what was made under ``known``, which has that too. ``seen_at`` is when one of them was last seen."""
+
+    id: str
+    own: str
+    known: Sequence[str]
+    seen_at: datetime
 
 
 @dataclass(frozen=True)

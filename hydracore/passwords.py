@@ -1,20 +1,26 @@
-"""Passwords: argon2id in a bounded pool beside the event loop, at low scheduling priority."""
+"""Passwords: argon2id in a bounded pool beside the event loop, at low scheduling priority.
+
+A hash that was made elsewhere is kept under argon2id: what is hashed is what the other scheme makes of the password,
+and the scheme's parameters stand in front.
+"""
 
 import asyncio
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from hydracore.errors import HashingOverloaded
+from hydracore.foreign import Foreign, ForeignHash, Work, argon2_work, spend
 from hydracore.meters import UNMEASURED, Meters
 from hydracore.threads import GiveWay
 
@@ -23,6 +29,9 @@ T = TypeVar("T")
 # So many for each thread are made ready at once: it has always the next one, while a storm that fills the queue does
 # not fill the event loop too.
 _NEAR = 2
+
+_OUTER = "$argon2id$"
+_WRAPPED = "$wrapped$"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,43 @@ def hasher(cost: HashCost) -> PasswordHasher:
 def normalise(password: str) -> str:
     """NFC and nothing else: not trimmed, not cut, no case changed (NIST SP 800-63B-4, 3.1.1.2)."""
     return unicodedata.normalize("NFC", password)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A hash as it is kept: argon2id's, of the password itself or of what ``foreign`` makes of it."""
+
+    argon2: str
+    foreign: Foreign | None = None
+
+    @staticmethod
+    def is_wrapped(encoded: str) -> bool:
+        return encoded.startswith(_WRAPPED)
+
+    @classmethod
+    def parse(cls, encoded: str) -> Self:
+        """Raises ``ValueError``."""
+        if not cls.is_wrapped(encoded):
+            return cls(encoded)
+        foreign, _, rest = encoded.removeprefix(_WRAPPED).partition(_OUTER)
+        return cls(_OUTER + rest, Foreign.parse(foreign))
+
+    def __str__(self) -> str:
+        return f"{_WRAPPED}{self.foreign}{self.argon2}" if self.foreign else self.argon2
+
+    def hashed(self, password: str) -> str:
+        """What argon2id hashes."""
+        return inner(self.foreign.digest(password)) if self.foreign else password
+
+
+def inner(digest: bytes) -> str:
+    return urlsafe_b64encode(digest).decode()
+
+
+def forms(password: str) -> list[str]:
+    """NFC, as hashes are made here; and as it came, which others have hashed, where that is something else."""
+    normal = normalise(password)
+    return [normal] if normal == password else [normal, password]
 
 
 class Room:
@@ -188,7 +234,9 @@ class Passwords:
 
     def __init__(self, cost: HashCost, pool: HashingPool) -> None:
         self._hasher = hasher(cost)
+        self._own = argon2_work(cost.memory_kib, cost.time_cost, cost.parallelism)
         self._pool = pool
+        self._everybodys: Mapping[str, int] = {}
 
     @cached_property
     def _nobodys_hash(self) -> str:
@@ -199,9 +247,36 @@ class Passwords:
         before anyone is served."""
         _ = self._nobodys_hash
 
+    def equalise(self, works: Iterable[str]) -> None:
+        """From now on each :meth:`verify` costs what the dearest hash of each kind among ``works`` costs, whether or
+        not the account's hash is one of them."""
+        dearest: dict[str, int] = {}
+        for text in works:
+            with suppress(ValueError):  # A newer version may know kinds that this one cannot verify either.
+                work = Work.parse(text)
+                dearest[work.kind] = max(work.cost, dearest.get(work.kind, 0))
+        self._everybodys = dearest
+
     async def hash(self, password: str) -> str:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""
         return await self._pool.run(lambda: self._hasher.hash(normalise(password)))
+
+    async def wrap(self, foreign: ForeignHash) -> str:
+        """A hash from elsewhere as it is kept: itself where it is strong enough, or under argon2id. Raises
+        :class:`HashingOverloaded`."""
+        if self.keeps(foreign):
+            return foreign.argon2id
+        argon2 = await self._pool.run(lambda: self._hasher.hash(inner(foreign.digest)))
+        return str(Stored(argon2, foreign.foreign))
+
+    def keeps(self, foreign: ForeignHash) -> bool:
+        """Whether it is argon2id's, and strong enough or what is made here today."""
+        return foreign.strong or (bool(foreign.argon2id) and foreign.foreign.work == self._own)
+
+    def work(self, foreign: ForeignHash) -> str:
+        """What verifying it costs beside the argon2id of everybody, as :meth:`equalise` takes it; "" for nothing."""
+        work = foreign.foreign.work
+        return "" if self.keeps(foreign) and work == self._own else str(work)
 
     @property
     def pending(self) -> int:
@@ -223,21 +298,50 @@ class Passwords:
         is none."""
         return self._pool.room()
 
-    async def verify(self, encoded: str, password: str, room: Room | None = None) -> bool:
+    async def verify(self, encoded: str, password: str, room: Room | None = None, *, equal: bool = True) -> bool:
         """Whether ``password`` is the one that was hashed. For "", an account without a password or no account
-        at all, it spends as much and says no. Raises :class:`HashingOverloaded`."""
-        right = await self._pool.run(lambda: self._verify(encoded or self._nobodys_hash, password), room)
-        return right and bool(encoded)
+        at all, it spends as much and says no. With ``equal`` it costs what :meth:`equalise` said; without, what this
+        hash takes. Raises :class:`HashingOverloaded`."""
+        everybodys = self._everybodys if equal else {}
+        work = partial(self._verify, encoded, password, everybodys)
+        return await self._pool.run(work, room) and bool(encoded)
 
     def outdated(self, encoded: str) -> bool:
-        """Whether the hash was made with other parameters than today's."""
-        return self._hasher.check_needs_rehash(encoded)
+        """Whether the hash was made elsewhere, or with other parameters than today's."""
+        return Stored.is_wrapped(encoded) or self._hasher.check_needs_rehash(encoded)
 
-    def _verify(self, encoded: str, password: str) -> bool:
+    def _verify(self, encoded: str, password: str, everybodys: Mapping[str, int]) -> bool:
         try:
-            return self._hasher.verify(encoded, normalise(password))
+            stored = Stored.parse(encoded or self._nobodys_hash)
+        except ValueError:
+            return False
+        # Each of them, whatever comes of the first.
+        found = [self._is_right(stored, form, everybodys) for form in forms(password)]
+        return any(found)
+
+    def _is_right(self, stored: Stored, password: str, everybodys: Mapping[str, int]) -> bool:
+        done = self._work_of(stored)
+        for kind, cost in everybodys.items():
+            if (rest := cost - (done.cost if done.kind == kind else 0)) > 0:
+                spend(Work(kind, rest), password)
+        if not stored.foreign and done.kind in everybodys and done != self._own:
+            spend(self._own, password)
+        try:
+            self._hasher.verify(stored.argon2, stored.hashed(password))
         except (VerificationError, InvalidHashError):
             return False
+        # Elsewhere a password with NUL may be one without: HMAC pads its key with them, C's strings end there, and
+        # bcrypt repeats what it is given with one between.
+        return not (stored.foreign and "\0" in password)
+
+    def _work_of(self, stored: Stored) -> Work:
+        if stored.foreign:
+            return stored.foreign.work
+        try:
+            found = extract_parameters(stored.argon2)
+        except InvalidHashError:
+            return self._own
+        return argon2_work(found.memory_cost, found.time_cost, found.parallelism)
 
     def close(self) -> None:
         self._pool.close()

@@ -66,6 +66,12 @@ class Metrics:
         self.outbox_age = _latest(
             "hydracore_outbox_oldest_due_seconds", "Seconds since the oldest message that is due was due."
         )
+        self.webhooks = _latest(
+            "hydracore_webhook_deliveries", "Events in the outbox of webhooks.", ["webhook", "state"]
+        )
+        self.webhook_age = _latest(
+            "hydracore_webhook_oldest_due_seconds", "Seconds since the oldest event that is due was due.", ["webhook"]
+        )
         self.lag = _worst("hydracore_event_loop_lag_seconds", "How late the event loop came, at worst in ten seconds.")
         self.plugin_calls = _counter("hydracore_plugin_calls", "Calls into plugins that ended.", plugin)
         self.plugin_failures = _counter(
@@ -187,6 +193,12 @@ class PrometheusMeters:
         metrics.outbox.labels("waiting").set(_UNKNOWN if backlog is None else backlog.waiting)
         metrics.outbox.labels("dead").set(_UNKNOWN if backlog is None else backlog.dead)
         metrics.outbox_age.set(_UNKNOWN if backlog is None else backlog.late)
+
+    def webhook(self, name: str, backlog: Backlog | None) -> None:
+        metrics = self._metrics
+        metrics.webhooks.labels(name, "waiting").set(_UNKNOWN if backlog is None else backlog.waiting)
+        metrics.webhooks.labels(name, "dead").set(_UNKNOWN if backlog is None else backlog.dead)
+        metrics.webhook_age.labels(name).set(_UNKNOWN if backlog is None else backlog.late)
 
     def exposition(self) -> tuple[bytes, str]:
         registry = cast(CollectorRegistry, self._registry)

@@ -223,6 +223,8 @@ class Surroundings(Protocol):
 
     def mac(self, purpose: str, *parts: str) -> str: ...
 
+    def macs(self, purpose: str, *parts: str) -> tuple[str, ...]: ...
+
     def mail_transport(self, name: str) -> MailTransport: ...
 
     def address_key(self, email: str) -> str: ...
@@ -283,6 +285,11 @@ class Context:
         """A keyed digest of ``parts``, 43 characters, this plugin's own: what to keep in place of a secret that
         comes back."""
         return self._surroundings.mac(f"plugin/{self.name}", *parts)
+
+    def macs(self, *parts: str) -> tuple[str, ...]:
+        """What :meth:`mac` gives, and has given, of ``parts``: look for what is kept by any of these, for the server
+        secret may have been replaced since. The first is :meth:`mac`'s."""
+        return self._surroundings.macs(f"plugin/{self.name}", *parts)
 
     def mail_transport(self, name: str) -> MailTransport:
         """The transport of that name, which this plugin's own is ``over``."""

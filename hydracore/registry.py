@@ -31,7 +31,7 @@ from hydracore.fitting import (
     refuse_twice,
     registered,
 )
-from hydracore.listening import Listening, Pump
+from hydracore.listening import Listener, Listening, Pump, Told
 from hydracore.loading import Loaded, told_while_slow
 from hydracore.logs import logger
 from hydracore.meters import UNMEASURED, Meters
@@ -260,6 +260,14 @@ class Registry:
             return f"{type(error).__name__}: {error}"
 
     # -- announcing --------------------------------------------------------------------------------
+
+    def hear(self, listener: Listener) -> None:
+        """Have one of our own hear everything that is announced, in place of the one of before."""
+        self._listening.add(listener)
+
+    def stamped(self, event: Told) -> Told:
+        """The event with the id and the moment under which it will be announced."""
+        return self._listening.stamped(event)
 
     def announce(self, event: Event) -> None:
         """Tell every listener, beside the caller; returns at once."""

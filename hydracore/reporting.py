@@ -1,7 +1,8 @@
 """Tells the meters how things stand, which no request does: what is counted anyway is followed, not counted twice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from hydracore.errors import StoreUnavailable
 from hydracore.meters import Meters, State
@@ -13,13 +14,24 @@ _OUTBOX_EVERY = 10.0
 _MOST_READERS = 8
 
 
-class Reporter:
-    """``state`` says how things stand in this process, ``backlog`` what is in the outbox."""
+Asked = Callable[[], Awaitable[Backlog]]
 
-    def __init__(self, meters: Meters, state: Callable[[], State], backlog: Callable[[], Awaitable[Backlog]]) -> None:
+
+class Reporter:
+    """``state`` says how things stand in this process, ``backlog`` what is in the outbox, ``webhooks`` what is in
+    theirs for each."""
+
+    def __init__(
+        self,
+        meters: Meters,
+        state: Callable[[], State],
+        backlog: Asked,
+        webhooks: Mapping[str, Asked] = MappingProxyType({}),
+    ) -> None:
         self._meters = meters
         self._state = state
         self._backlog = backlog
+        self._webhooks = webhooks
         self._threads = Threads("metrics", 1, _MOST_READERS)
 
     async def tell_state(self) -> None:
@@ -31,10 +43,9 @@ class Reporter:
     async def tell_outbox(self) -> None:
         """Until cancelled, if anyone wants to know."""
         while self._meters.on:
-            try:
-                self._meters.outbox(await self._backlog())
-            except StoreUnavailable:
-                self._meters.outbox(None)
+            self._meters.outbox(await _known(self._backlog))
+            for name, backlog in self._webhooks.items():
+                self._meters.webhook(name, await _known(backlog))
             await asyncio.sleep(_OUTBOX_EVERY)
 
     async def exposition(self) -> tuple[bytes, str]:
@@ -47,3 +58,10 @@ class Reporter:
         """The last word."""
         self._meters.report(self._state())
         self._threads.close()
+
+
+async def _known(backlog: Asked) -> Backlog | None:
+    try:
+        return await backlog()
+    except StoreUnavailable:
+        return None

@@ -59,7 +59,8 @@ def _key_of(variable: str) -> KeyPath:
 def _rule(schema: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any] | None:
     rule: Mapping[str, Any] | None = schema
     for part in path:
-        rule = (rule or {}).get("properties", {}).get(part)
+        others = (rule or {}).get("additionalProperties")
+        rule = (rule or {}).get("properties", {}).get(part, others if isinstance(others, Mapping) else None)
     return rule
 
 

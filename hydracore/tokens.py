@@ -13,7 +13,7 @@ from jwt.types import Options
 from hydracore.chance import Now, Token
 from hydracore.errors import InvalidRefreshToken, NotAuthenticated
 from hydracore.models import Session, User
-from hydracore.secret import ServerSecret, same
+from hydracore.secret import ServerSecret
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105  # RFC 9068's media type, no secret
 MAX_LENGTH = 4096
@@ -168,15 +168,16 @@ class RefreshTokens:
         self._secret = secret
 
     def issue(self, session_id: str, generation: int) -> str:
-        """The one token of that generation: the same arguments give the same text."""
-        return f"{_PREFIX}.{session_id}.{generation}.{self._mac(session_id, str(generation))}"
+        """The one token of that generation: the same arguments give the same text, under one server secret."""
+        mac = self._secret.mac("refresh-token", session_id, str(generation))
+        return f"{_PREFIX}.{session_id}.{generation}.{mac}"
 
     def read(self, token: str) -> tuple[str, int]:
         """The session id and generation; raises :class:`InvalidRefreshToken`."""
         parts = token.split(".") if len(token) <= 256 else []
-        if len(parts) != 4 or parts[0] != _PREFIX or not same(parts[3], self._mac(parts[1], parts[2])):
+        if len(parts) != 4 or parts[0] != _PREFIX or not self._is_ours(parts[3], *parts[1:3]):
             raise InvalidRefreshToken().because("the refresh token is none of ours")
         return parts[1], int(parts[2])
 
-    def _mac(self, session_id: str, generation: str) -> str:
-        return self._secret.mac("refresh-token", session_id, generation)
+    def _is_ours(self, mac: str, session_id: str, generation: str) -> bool:
+        return self._secret.proves(mac, "refresh-token", session_id, generation)

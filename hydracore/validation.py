@@ -112,41 +112,62 @@ def storable(value: Any, depth: int = 32) -> bool:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Strict JSON (RFC 8259, and I-JSON's unique names and whole characters): raises :class:`ValidationFailed`."""
+    """Strict JSON, as :func:`strict_json` reads it: raises :class:`ValidationFailed`."""
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-        # json takes lone surrogates from escapes; UTF-8, the hash and the database do not.
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except UnicodeError:
-        _invalid("The text is not valid UTF-8.")
+        return strict_json(raw)
+    except NotJson as error:
+        problem = Problem(("body",), f"The body is not valid JSON. {error}", "json_invalid")
+        raise ValidationFailed([problem]) from None
+
+
+def strict_json(raw: bytes) -> Any:
+    """JSON by RFC 8259, with I-JSON's unique names and whole characters. Raises :class:`NotJson`, with the reason."""
+    try:
+        value = STRICT.decode(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise NotJson("The text is not valid UTF-8.") from None
     except RecursionError:
-        _invalid("It is nested too deeply.")
+        raise NotJson("It is nested too deeply.") from None
     except json.JSONDecodeError as error:
-        _invalid(f"{error.msg} at line {error.lineno}, column {error.colno}.")
-    except _NotStrict as error:
-        _invalid(str(error))
+        raise NotJson(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except NotJson:
+        raise
     except ValueError:
-        _invalid("It holds a number that is too long or too large.")
+        raise NotJson("It holds a number that is too long or too large.") from None
+    check_whole(value)
     return value
 
 
-class _NotStrict(ValueError):
-    """What json takes and the standards do not."""
+def check_whole(value: Any) -> None:
+    """Raises :class:`NotJson` for what json takes all the same: lone surrogates from escapes, which UTF-8, the hash and
+    the database do not take, and numbers that are none."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise NotJson("The text is not valid UTF-8.") from None
+    except ValueError:
+        raise NotJson("It holds a number that is too long or too large.") from None
+    except RecursionError:
+        raise NotJson("It is nested too deeply.") from None
 
 
-def _invalid(reason: str) -> NoReturn:
-    raise ValidationFailed([Problem(("body",), f"The body is not valid JSON. {reason}", "json_invalid")]) from None
+class NotJson(ValueError):
+    """What is no JSON, or what json takes and the standards do not."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise _NotStrict("A member is there twice.")
+        raise NotJson("A member is there twice.")
     return members
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _NotStrict("NaN and Infinity are not JSON.")
+    raise NotJson("NaN and Infinity are not JSON.")
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+"""As :func:`strict_json` reads, but for what :func:`check_whole` looks at."""
 
 
 def compiled(schema: Mapping[str, Any]) -> Draft202012Validator:

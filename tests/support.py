@@ -241,4 +241,5 @@ async def enter(hydra: HydraCore, keep: bool) -> None:
     for name in hydra._store._collections:
         if name != "keys":
             await hydra._store.collection(name).delete_many({})
-    hydra._mail.start()
+    for worker in hydra._workers:
+        worker.start()

@@ -15,6 +15,8 @@ from hydracore.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SECRET = "s" * 32
+WEBHOOK = "[webhooks.endpoints.crm]\nurl = 'https://example.com/x'\n"
+SIGNED = f"{WEBHOOK}secret = 'whsec_{'c2Vj' * 10}'\n"
 
 
 def complaint(tmp_path: Path, text: str = "", **environment: str) -> str:
@@ -98,6 +100,25 @@ def test_plugin_values_from_the_environment(tmp_path: Path) -> None:
     assert (section["port"], section["host"], section["password"]) == (1025, "12", "hush")
 
 
+def test_webhooks(tmp_path: Path) -> None:
+    """A webhook has its defaults, its secret from a file that a variable names, and http to this machine alone, or
+    where it was asked for; neither its URL nor its secret is shown."""
+    file = tmp_path / "secret"
+    file.write_text(f"whsec_{'c2Vj' * 10}\nwhsec_{'bmV4' * 10}\n")
+    variable = "HYDRACORE_WEBHOOKS__ENDPOINTS__CRM__"
+    named = {f"{variable}URL": "http://[::1]:9000/x", f"{variable}SECRET_FILE": str(file)}
+    crm = load(None, {**named, f"{variable}EVENTS": '["key.rotated"]'}).webhooks.endpoints["crm"]
+    assert (crm.name, crm.timeout, crm.events, crm.allow_http) == ("crm", 15, ("key.rotated",), False)
+    assert [len(key) for key in crm.keys] == [30, 30]
+    assert "9000" not in repr(crm)
+    assert "whsec_" not in repr(crm)
+    there = {**named, f"{variable}URL": "http://crm:9000/x", f"{variable}ALLOW_HTTP": "true"}
+    assert "user.registered" in load(None, there).webhooks.endpoints["crm"].events
+    said = complaint(tmp_path, "", **{**named, f"{variable}SECRET": "hush-hush", f"{variable}URL": "ftp://hush"})
+    assert "hush" not in said
+    assert f"{variable}URL" in said
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -126,6 +147,14 @@ def test_plugin_values_from_the_environment(tmp_path: Path) -> None:
         ("[server]\nallowed_origins = ['https://*']\n", ["server.allowed_origins", "https://*"]),
         ("[management]\nport = 8000\n", ["management.port", "another than server.port"]),
         ("[cookies]\nsame_site = 'none'\n", ["cookies.same_site", "public_url"]),
+        (WEBHOOK, ["webhooks.endpoints.crm.secret", "is needed and has no default"]),
+        (f"{WEBHOOK}secret = 'whsec_c2hvcnQ='\n", ["webhooks.endpoints.crm.secret", "openssl rand -base64 32"]),
+        (f"{SIGNED}urls = ''\n", ["webhooks.endpoints.crm.urls", "did you mean webhooks.endpoints.crm.url?"]),
+        (f"{SIGNED}events = ['user.made']\n", ["webhooks.endpoints.crm.events", "user.registered", "'user.made'"]),
+        (SIGNED.replace("https", "http"), ["webhooks.endpoints.crm.url", "must be https", "allow_http"]),
+        (SIGNED.replace("https", "ftp"), ["webhooks.endpoints.crm.url", "is not valid: what it was given"]),
+        (SIGNED.replace("/x", ":x"), ["webhooks.endpoints.crm.url", "what it was given is no URL"]),
+        (SIGNED.replace("crm", "My-CRM"), ["webhooks.endpoints", "lower-case letters"]),
     ],
 )
 def test_complaints_name_file_key_rule_and_remedy(tmp_path: Path, text: str, parts: list[str]) -> None:

@@ -41,10 +41,10 @@ def test_the_kit(tmp_path: Path) -> None:
     assert "5 passed" in result.stdout, result.stdout + result.stderr
 
 
-def test_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
-    """The commands that docs/mail.md shows print what it shows, one after the other."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in own(mongod_uri, "docs_mail").items():
+def told_by(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
+    """Have the commands that a page of the documents shows print what it shows, one after the other."""
+    monkeypatch.chdir(folder)
+    for name, value in own(mongod_uri, f"docs_{page}").items():
         monkeypatch.setenv(name, value)
     for module in ("data", "preview"):  # The logs of this process are the tests'.
         monkeypatch.setattr(f"hydracore.cli.{module}.configure", lambda *how: None)
@@ -58,7 +58,17 @@ def test_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) 
             return CliRunner().invoke(main, shlex.split(arguments)[1:], input=f"{PASSWORD}\n").output
         return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
 
-    told = re.findall(r"```console\n(.*?)```", (DOCS / "mail.md").read_text("utf-8"), re.DOTALL)
+    told = re.findall(r"```console\n(.*?)```", (DOCS / f"{page}.md").read_text("utf-8"), re.DOTALL)
     for command, shown in (step for block in told for step in steps(block)):
-        assert prints(shown, printed(command)), command
+        assert prints(shown, text := printed(command)), (command, text)
+
+
+def test_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
+    """The commands that docs/moving.md shows print what it shows, one after the other."""
+    told_by("moving", tmp_path, monkeypatch, mongod_uri)
+
+
+def test_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
+    """The commands that docs/mail.md shows print what it shows, one after the other."""
+    told_by("mail", tmp_path, monkeypatch, mongod_uri)
     assert (tmp_path / "mail-preview/password_changed.it.txt").read_text("utf-8").startswith("La password di ada@")

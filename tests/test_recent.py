@@ -116,7 +116,7 @@ CHANGES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "epoch": lambda store: store.users.start_epoch("u"),
     "disabled": lambda store: store.users.disable("u"),
     "enabled": lambda store: store.users.enable("u"),
-    "deleted": lambda store: store.users.delete("u"),
+    "condemned": lambda store: store.users.condemn("u", NOW),
 }
 
 

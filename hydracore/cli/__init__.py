@@ -2,6 +2,7 @@
 
 main.py    the command: serve, check-config, openapi
 data.py    users, sessions, keys, mail
+moving.py  users import, users export
 explain.py explain
 selftest.py selftest
 plugins.py plugins: list, new, check

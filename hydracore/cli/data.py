@@ -196,14 +196,16 @@ def keys_list(file: Path | None, as_json: bool) -> None:
 
 
 @keys.command("rotate")
+@click.option("--emergency", is_flag=True, help="End the keys of before seconds later; nobody is signed out.")
 @click.pass_obj
 @says_why
-def keys_rotate(file: Path | None) -> None:
+def keys_rotate(file: Path | None, emergency: bool) -> None:
     """Publish a new key; every node takes it up without a restart."""
 
     async def work(hydra: HydraCore) -> None:
-        key = await hydra.rotate_keys()
-        click.echo(f"Published {key.kid}; it signs from {key.active_from.isoformat()}.")
+        key = await hydra.rotate_keys(emergency=emergency)
+        ends = ", when every key of before ends" if emergency else ""
+        click.echo(f"Published {key.kid}; it signs from {key.active_from.isoformat()}{ends}.")
 
     with_hydra(work, file)
 

@@ -12,8 +12,11 @@ import hydracore
 from hydracore.cli import data
 from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
+from hydracore.cli.moving import users_export, users_import
 from hydracore.cli.output import says_why
 from hydracore.cli.preview import preview
+from hydracore.cli.secret import secret
+from hydracore.cli.webhooks import webhooks
 from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.logs import configure
@@ -67,6 +70,7 @@ def check_config(file: Path | None) -> None:
     click.echo(f"  variables {', '.join(variables) or 'none'}")
     click.echo(f"  database  {database_of(config)}")
     click.echo(f"  mail      {config.mail.transport}")
+    click.echo(f"  webhooks  {', '.join(config.webhooks.endpoints) or 'none'}")
     click.echo(f"  plugins   {', '.join(loaded)}")
 
 
@@ -80,6 +84,8 @@ def openapi(file: Path | None) -> None:
     click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
 
 
-for command in (data.users, data.sessions, data.keys, data.mail, explain):
+for command in (data.users, data.sessions, data.keys, data.mail, secret, webhooks, explain):
     main.add_command(command)
 data.mail.add_command(preview)
+data.users.add_command(users_import)
+data.users.add_command(users_export)

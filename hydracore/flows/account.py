@@ -1,7 +1,8 @@
 """What operators do to accounts. Ending an account's epoch is what ends its sessions, at once and on every node."""
 
 from hydracore.addresses import parse_address
-from hydracore.events import SessionsRevoked, UserDeleted, UserDisabled, UserEnabled
+from hydracore.events import SessionsRevoked, UserDisabled, UserEnabled
+from hydracore.flows.closing import delete_over
 from hydracore.flows.services import Services
 from hydracore.models import User
 
@@ -22,29 +23,31 @@ async def set_language(services: Services, user: User, language: str) -> None:
 
 async def disable_user(services: Services, user: User) -> None:
     """Close the account: no sign-in, and all sessions end."""
-    await services.store.users.disable(user.id)
+    event = services.stamped(UserDisabled(user_id=user.id))
+    await services.store.users.disable(user.id, services.untold(event))
     await _forget(services, user)
-    services.announce(UserDisabled(user_id=user.id))
+    services.announce(event)
 
 
 async def enable_user(services: Services, user: User) -> None:
     """Open it again; sessions that ended stay ended."""
-    await services.store.users.enable(user.id)
-    services.announce(UserEnabled(user_id=user.id))
+    event = services.stamped(UserEnabled(user_id=user.id))
+    await services.store.users.enable(user.id, services.untold(event))
+    services.announce(event)
 
 
 async def delete_user(services: Services, user: User) -> None:
     """Delete the account with its sessions and codes."""
-    await services.store.users.delete(user.id)
-    await _forget(services, user)
-    services.announce(UserDeleted(user_id=user.id))
+    if condemned := await services.store.users.condemn(user.id, services.now()):
+        await delete_over(services, condemned)
 
 
 async def revoke_sessions(services: Services, user: User) -> None:
     """End every session, and every code and token that was mailed."""
-    await services.store.users.start_epoch(user.id)
+    event = services.stamped(SessionsRevoked(user_id=user.id))
+    await services.store.users.start_epoch(user.id, services.untold(event))
     await _forget(services, user)
-    services.announce(SessionsRevoked(user_id=user.id))
+    services.announce(event)
 
 
 async def _forget(services: Services, user: User) -> None:

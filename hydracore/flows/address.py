@@ -1,5 +1,6 @@
 """Another address for an account: a code proves the new one, and whoever reads the old one's mail can undo it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +14,6 @@ from hydracore.flows.session import open_session, own_account, plan_session
 from hydracore.flows.verification import MOST_TRIES, new_digits
 from hydracore.limits import Spend
 from hydracore.models import Address, Code, CurrentUser, Former, Grant, User
-from hydracore.secret import same
 
 LIFE = timedelta(minutes=10)
 # Addresses that one account keeps from others at a time. The oldest of them is never given up for a newer one: it is
@@ -69,13 +69,15 @@ async def confirm_email(
         formers = [*_check_room(services, user), _former(services, user)]
         plan = await plan_session(services, replace(user, email=address.email), network)
         nonce = formers[-1].nonce
+        event = services.stamped(EmailChanged(user_id=user.id, network=network))
+        untold = services.untold(event)
         mail = services.mail_with("email_changed", address.key, language=language, user_id=user.id, nonce=nonce)
         async with mail:
-            changed = await services.store.users.change_address(user, address, formers)
+            changed = await services.store.users.change_address(user, address, formers, untold)
             if changed is None:
                 raise InvalidCode().because("another request with the same code was first", user=user.id)
     await tidy_up(services, changed)
-    services.announce(EmailChanged(user_id=user.id, network=network))
+    services.announce(event)
     return await open_session(services, changed, plan, network, device)
 
 
@@ -89,33 +91,34 @@ async def undo_email_change(services: Services, token: str, network: str, langua
     """
     tried = Spend("reset_network", (network,))
     async with services.limiter.turn(network, tried), services.limiter.failures(network, InvalidToken, tried):
-        digest = undo.token_digest(services, _UNDO, token)
-        _, former, _ = await _undoable(services, digest)
+        digests = undo.token_digests(services, _UNDO, token)
+        owner, former, _ = await _undoable(services, digests)
+        event = services.stamped(EmailChangeUndone(user_id=owner.id, network=network))
         async with services.mail_with("reset_password", former.key, language=language):
-            user = await _bring_back(services, digest)
+            user = await _bring_back(services, digests, event)
     await tidy_up(services, user)
-    services.announce(EmailChangeUndone(user_id=user.id, network=network))
+    services.announce(event)
 
 
-async def _bring_back(services: Services, digest: str) -> User:
+async def _bring_back(services: Services, digests: Sequence[str], event: EmailChangeUndone) -> User:
     for _ in range(_TRIES):
         # Looked at anew each time round: a thief may move the epoch as often as they like.
-        user, former, older = await _undoable(services, digest)
-        if back := await services.store.users.bring_back(user, former, older):
+        user, former, older = await _undoable(services, digests)
+        if back := await services.store.users.bring_back(user, former, older, services.untold(event)):
             return back
     raise StoreUnavailable
 
 
-async def _undoable(services: Services, digest: str) -> tuple[User, Former, list[Former]]:
+async def _undoable(services: Services, digests: Sequence[str]) -> tuple[User, Former, list[Former]]:
     """The account, the address that the token brings back, and those that it had before that one."""
     now = services.now()
-    user = await services.store.users.by_former(digest, now)
+    user = await services.store.users.by_former(digests, now)
     if user is None:
         raise InvalidToken().because("there is no such token, it has expired, or what it undoes was undone")
     if user.disabled and not user.closed:
         raise InvalidToken().because("the account is disabled", user=user.id)
     formers = user.formers(now)
-    place = next(number for number, former in enumerate(formers) if former.digest == digest)
+    place = next(number for number, former in enumerate(formers) if former.digest in digests)
     return user, formers[place], formers[:place]
 
 
@@ -130,15 +133,14 @@ def _check_room(services: Services, user: User) -> list[Former]:
 
 
 def _former(services: Services, user: User) -> Former:
-    nonce = undo.new_nonce(services)
-    digest = undo.token_digest(services, _UNDO, undo.token_of(services, _UNDO, user.id, nonce))
+    nonce, digest = undo.new_token(services, _UNDO, user.id)
     kept_for = timedelta(seconds=services.settings.account.undo_ttl)
     return Former(user.email, user.address_key, nonce, digest, services.now() + kept_for)
 
 
 def undo_token(services: Services, user: User, former: Former) -> str:
     """What the former address is mailed."""
-    return undo.token_of(services, _UNDO, user.id, former.nonce)
+    return undo.token_of(services, _UNDO, user.id, former.nonce, former.digest)
 
 
 # -- the code ------------------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ def new_code(services: Services, user: User, address: Address) -> tuple[str, Cod
         kind="email_change",
         user_id=user.id,
         epoch=user.epoch,
-        digest=_code_digest(services, user, address.key, digits),
+        digest=services.secret.mac(*_proof(user, address.key, digits)),
         expires_at=services.now() + LIFE,
         email=address.email,
     )
@@ -163,7 +165,7 @@ async def _proven(services: Services, user: User, code: str, network: str) -> Ad
     # Counted before it is compared.
     kept = await services.store.codes.count_try(_code_id(user.id), now + LIFE, "email_change")
     address = parse_address(kept.email) if kept.email else Address("", "")
-    right = same(kept.digest, _code_digest(services, user, address.key, code))
+    right = services.secret.proves(kept.digest, *_proof(user, address.key, code))
     out = kept.epoch == user.epoch and kept.expires_at > now
     if right and out and kept.tries <= MOST_TRIES:
         return address
@@ -179,5 +181,5 @@ def _code_id(user_id: str) -> str:
     return f"email_change:{user_id}"
 
 
-def _code_digest(services: Services, user: User, address_key: str, code: str) -> str:
-    return services.secret.mac("change-email-code", user.id, str(user.epoch), address_key, code)
+def _proof(user: User, address_key: str, code: str) -> tuple[str, ...]:
+    return "change-email-code", user.id, str(user.epoch), address_key, code

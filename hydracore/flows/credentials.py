@@ -35,12 +35,14 @@ async def change_password(
     plan = await plan_session(services, user, network)
     password_hash = await services.passwords.hash(new_password)
     here = network_digest(services, user.id, network)
+    event = services.stamped(PasswordChanged(user_id=user.id, network=network))
+    untold = services.untold(event)
     async with services.mail_with("password_changed", user.address_key, language=language, after_epoch=user.epoch):
-        changed = await services.store.users.change_password(user.id, user.epoch, password_hash, here)
+        changed = await services.store.users.change_password(user.id, user.epoch, password_hash, here, untold)
         if changed is None:
             raise NotAuthenticated().because("all sessions were ended meanwhile", user=user.id)
     await tidy_up(services, changed)
-    services.announce(PasswordChanged(user_id=user.id, network=network))
+    services.announce(event)
     return await open_session(services, changed, plan, network, device)
 
 

@@ -31,6 +31,9 @@ class Lent:
     def mac(self, purpose: str, *parts: str) -> str:
         return self._open.secret.mac(purpose, *parts)
 
+    def macs(self, purpose: str, *parts: str) -> tuple[str, ...]:
+        return self._open.secret.macs(purpose, *parts)
+
     def address_key(self, email: str) -> str:
         return parse_address(email).key
 
@@ -38,7 +41,7 @@ class Lent:
         return self._open.registry.transports[name]
 
     async def verify_password(self, encoded: str, password: str) -> bool:
-        return await self._open.passwords.verify(encoded, password)
+        return await self._open.passwords.verify(encoded, password, equal=False)
 
     async def hash_password(self, password: str) -> str:
         return await self._open.passwords.hash(normalise(password))

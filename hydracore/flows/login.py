@@ -139,7 +139,7 @@ def _may_sign_in(services: Services, user: User) -> bool:
 
 
 async def _rehash(services: Services, user: User, password: str) -> None:
-    if services.passwords.outdated(user.password_hash):
+    if services.passwords.outdated(user.password_hash) or user.imported:
         try:
             await services.store.users.rehash(user, await services.passwords.hash(password))
         except HashingOverloaded:

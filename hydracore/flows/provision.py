@@ -1,6 +1,7 @@
 """Accounts of people whom an authenticator vouches for."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 from hydracore.errors import StoreUnavailable
 from hydracore.events import UserProvisioned
@@ -24,8 +25,7 @@ async def provide_account(
         # Looked at anew each time round: of two sign-ins at once one makes the account, and both have it.
         user = await services.store.users.by_address(address.key)
         if user is None:
-            provided = await _make(services, name, identity, address, language)
-            _announce(services, provided, network)
+            provided = await _make(services, name, identity, address, network, language)
             if provided is None and await _is_kept(services, address):
                 return None
         elif user.authority == name:
@@ -35,14 +35,15 @@ async def provide_account(
         elif user.email_verified:
             provided = user
         else:
-            provided = await _take_over(services, name, user, language)
-            _announce(services, provided, network)
+            provided = await _take_over(services, name, user, network, language)
         if provided is not None:
             return None if provided.disabled else provided
     raise StoreUnavailable
 
 
-async def _make(services: Services, name: str, identity: Identity, address: Address, language: str) -> User | None:
+async def _make(
+    services: Services, name: str, identity: Identity, address: Address, network: str, language: str
+) -> User | None:
     user = User(
         id=services.token(16),
         email=address.email,
@@ -57,8 +58,10 @@ async def _make(services: Services, name: str, identity: Identity, address: Addr
     unproven = services.mail_with("verify_email", address.key, language=language)
     mail = nullcontext() if identity.email_verified else unproven
     async with mail:
-        if not await services.store.users.add(user):
+        event = services.stamped(UserProvisioned(user_id=user.id, network=network))
+        if not await services.store.users.add(replace(user, untold=services.untold(event))):
             return None
+    services.announce(event)
     return user
 
 
@@ -74,12 +77,11 @@ async def _prove(services: Services, user: User) -> User | None:
     return await services.store.users.mark_verified(user.id, user.epoch, end_sessions=False)
 
 
-async def _take_over(services: Services, name: str, user: User, language: str) -> User | None:
+async def _take_over(services: Services, name: str, user: User, network: str, language: str) -> User | None:
     if user.disabled:
         return user
-    return await services.store.users.take_over(user.id, user.epoch, name, language)
-
-
-def _announce(services: Services, provided: User | None, network: str) -> None:
-    if provided is not None and not provided.disabled:
-        services.announce(UserProvisioned(user_id=provided.id, network=network))
+    event = services.stamped(UserProvisioned(user_id=user.id, network=network))
+    taken = await services.store.users.take_over(user.id, user.epoch, name, language, services.untold(event))
+    if taken is not None:
+        services.announce(event)
+    return taken

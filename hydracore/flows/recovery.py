@@ -12,6 +12,7 @@ from hydracore.limits import Spend
 from hydracore.models import Code, User
 
 LIFE = timedelta(minutes=30)
+_TOKEN = "reset-token"  # noqa: S105  # what it is for, no token
 
 
 async def reset_password(services: Services, token: str, new_password: str, network: str, language: str = "") -> None:
@@ -23,7 +24,7 @@ async def reset_password(services: Services, token: str, new_password: str, netw
     """
     tried = Spend("reset_network", (network,))
     async with services.limiter.turn(network, tried), services.limiter.failures(network, InvalidToken, tried):
-        kept = await services.store.codes.reset(token_digest(services, token), services.now())
+        kept = await services.store.codes.reset(services.secret.macs(_TOKEN, token), services.now())
         user = await services.store.users.by_id(kept.user_id) if kept else None
         if kept is None or user is None or user.epoch != kept.epoch:
             void = "the token is of before another reset" if kept else "there is no such token, or it has expired"
@@ -31,26 +32,28 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         await services.registry.before_reset_password(user.account, network)
         await judge_new_password(services, new_password, user.email, "new_password", of=user)
         password_hash = await services.passwords.hash(new_password)
+        event = services.stamped(PasswordReset(user_id=user.id, network=network))
+        untold = services.untold(event)
         mail = services.mail_with("password_changed", user.address_key, language=language, after_epoch=kept.epoch)
         async with mail:
             here = network_digest(services, user.id, network)
             # A known owner goes on being told in their own language: this may be someone else who reads their mail.
             # What was kept before the address was proven may be a stranger's.
             reads = None if user.email_verified and user.language else language
-            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here, reads)
+            changed = await services.store.users.reset_password(user.id, kept.epoch, password_hash, here, reads, untold)
             if changed is None:
                 raise InvalidToken().because("another request with the same token was first", user=user.id)
     # Void already; this is tidying up, and no reason to tell the client that anything failed.
     with suppress(StoreUnavailable):
         await services.store.sessions.end_epochs_before(user.id, changed.epoch)
         await services.store.codes.drop_epochs_before(user.id, changed.epoch)
-    services.announce(PasswordReset(user_id=user.id, network=network))
+    services.announce(event)
 
 
 def new_token(services: Services, user: User) -> tuple[str, Code]:
     """256 random bits, and what the store keeps of them."""
     token = services.token(32)
-    digest = token_digest(services, token)
+    digest = services.secret.mac(_TOKEN, token)
     return token, Code(
         id=f"reset:{digest}",
         kind="reset",
@@ -59,7 +62,3 @@ def new_token(services: Services, user: User) -> tuple[str, Code]:
         digest=digest,
         expires_at=services.now() + LIFE,
     )
-
-
-def token_digest(services: Services, token: str) -> str:
-    return services.secret.mac("reset-token", token)

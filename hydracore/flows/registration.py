@@ -47,15 +47,17 @@ async def register(
 
 
 async def _begun(services: Services, user: User, network: str, device: str) -> Grant | None:
-    user = replace(user, networks=[network_digest(services, user.id, network)])
+    event = services.stamped(Registered(user_id=user.id, network=network))
+    here = network_digest(services, user.id, network)
+    user = replace(user, networks=[here], untold=services.untold(event))
     if not services.settings.registration.reveal_existing:
         async with services.mail_with("registration", user.address_key, language=user.language):
             if await services.store.users.add(user):
-                services.announce(Registered(user_id=user.id, network=network))
+                services.announce(event)
         return None
     plan = await plan_session(services, user, network)
     await _add(services, user)
-    services.announce(Registered(user_id=user.id, network=network))
+    services.announce(event)
     return await open_session(services, user, plan, network, device)
 
 
@@ -96,6 +98,7 @@ async def create_user(services: Services, email: str, password: str, *, verified
     address = parse_address(email)
     await judge_new_password(services, password, address.email, "password")
     user = await _new_user(services, address, password, verified=verified, language=language)
-    await _add(services, user)
-    services.announce(Registered(user_id=user.id))
+    event = services.stamped(Registered(user_id=user.id))
+    await _add(services, replace(user, untold=services.untold(event)))
+    services.announce(event)
     return user

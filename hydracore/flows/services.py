@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from hydracore import events
 from hydracore.chance import Now, Token
@@ -13,6 +14,7 @@ from hydracore.events import Event
 from hydracore.keys import Keys
 from hydracore.letters import Templates
 from hydracore.limits import Limiter
+from hydracore.listening import Told
 from hydracore.meters import Meters
 from hydracore.models import MailIntent, MailKind, User
 from hydracore.passwords import Passwords
@@ -20,6 +22,8 @@ from hydracore.registry import Registry
 from hydracore.secret import ServerSecret
 from hydracore.store import Store
 from hydracore.tokens import AccessTokens, RefreshTokens
+from hydracore.webhooks.notices import notice_of
+from hydracore.webhooks.relay import Relay
 
 # Longer than a write may take, shorter than anyone waits for a mail.
 _HOLD = timedelta(seconds=15)
@@ -37,18 +41,31 @@ class Services:
     limiter: Limiter
     templates: Templates
     registry: Registry
+    relay: Relay
     wake_mail: Callable[[], None]
     meters: Meters
     now: Now
     token: Token
 
     def announce(self, event: Event) -> None:
-        """Tell the plugins; returns at once."""
+        """Tell the plugins and webhooks; returns at once."""
         self.registry.announce(event)
+
+    def stamped(self, event: Told) -> Told:
+        """The event as it will be announced: for what has to be :meth:`untold` in the same step as it happens."""
+        return self.registry.stamped(event)
+
+    def untold(self, event: Event) -> list[dict[str, Any]]:
+        """What the account's document is to hold of the event until it is in the webhooks' outbox."""
+        return [asdict(notice_of(event))] if self.relay.wants(event) else []
 
     def address_digest(self, address_key: str) -> str:
         """Stands for an address where the address itself must not: in events and counters."""
-        return self.secret.mac("address", address_key)[:22]
+        return self.address_digests(address_key)[0]
+
+    def address_digests(self, address_key: str) -> tuple[str, ...]:
+        """That under each server secret that is known, the one that things are made under first."""
+        return tuple(mac[:22] for mac in self.secret.macs("address", address_key))
 
     async def admit(self, user: User, network: str, authenticator: str) -> None:
         """Ask the plugins before someone is signed in who has proven who they are."""

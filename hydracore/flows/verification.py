@@ -13,7 +13,6 @@ from hydracore.flows.services import Services
 from hydracore.flows.session import holder, open_session, plan_session
 from hydracore.limits import Spend
 from hydracore.models import Address, Code, CurrentUser, Grant, MailKind, User
-from hydracore.secret import same
 
 LIFE = timedelta(minutes=10)
 MOST_TRIES = 5
@@ -48,8 +47,9 @@ async def verify_email(
         theirs = caller is not None and caller.id == user.id
         # Of whoever registered it nothing is kept that another owner would be written to in.
         reads = language or (user.language if theirs else "")
+        event = services.stamped(EmailVerified(user_id=user.id, network=network))
         verified = await services.store.users.mark_verified(
-            user.id, user.epoch, end_sessions=not theirs, language=reads
+            user.id, user.epoch, end_sessions=not theirs, language=reads, untold=services.untold(event)
         )
         if verified is None:
             raise InvalidCode().because("another request with the same code was first", user=user.id)
@@ -57,7 +57,7 @@ async def verify_email(
     with suppress(StoreUnavailable):
         await services.store.codes.drop_kind(user.id, "verification")
         await services.store.sessions.end_epochs_before(user.id, verified.epoch)
-    services.announce(EmailVerified(user_id=user.id, network=network))
+    services.announce(event)
     grant = await open_session(services, verified, plan, network, device)
     await remember_network(services, verified, network)
     return grant
@@ -75,9 +75,8 @@ def _budget(address: Address, caller: CurrentUser | None) -> tuple[Spend, ...]:
 async def _proven(services: Services, address: Address, code: str, network: str) -> User:
     user = await services.store.users.by_address(address.key)
     now = services.now()
-    # Counted before it is compared, and counted for every address: an unknown one costs the same write.
-    kept = await services.store.codes.count_try(code_id(services, address.key), now + LIFE)
-    right = same(kept.digest, code_digest(services, kept.user_id, kept.epoch, code))
+    kept = await _count_try(services, address, now)
+    right = services.secret.proves(kept.digest, *_proof(kept.user_id, kept.epoch, code))
     if (
         right
         and user is not None
@@ -90,6 +89,16 @@ async def _proven(services: Services, address: Address, code: str, network: str)
     digest = services.address_digest(address.key)
     services.announce(VerificationFailed(address_digest=digest, network=network))
     raise InvalidCode().because(_why_not(user, kept, now, right=right), user=user.id if user else "")
+
+
+async def _count_try(services: Services, address: Address, now: datetime) -> Code:
+    """The code that is out for an address, one more try counted: before it is compared, and for every address, so that
+    an unknown one costs the same writes."""
+    digests = services.address_digests(address.key)
+    tried = [await services.store.codes.count_try(_code_id(digest), now + LIFE) for digest in digests]
+    # Each code lives as long: the one that ends last is the newest, whatever secret it was put in under.
+    out = [code for code in tried if code.user_id]
+    return max(out, key=lambda code: code.expires_at) if out else tried[0]
 
 
 def _why_not(user: User | None, kept: Code, now: datetime, *, right: bool) -> str:
@@ -110,11 +119,11 @@ def new_code(services: Services, user: User) -> tuple[str, Code]:
     """Six digits, and what the store keeps of them."""
     digits = new_digits(services)
     return digits, Code(
-        id=code_id(services, user.address_key),
+        id=_code_id(services.address_digest(user.address_key)),
         kind="verification",
         user_id=user.id,
         epoch=user.epoch,
-        digest=code_digest(services, user.id, user.epoch, digits),
+        digest=services.secret.mac(*_proof(user.id, user.epoch, digits)),
         expires_at=services.now() + LIFE,
     )
 
@@ -124,12 +133,12 @@ def new_digits(services: Services) -> str:
     return f"{int.from_bytes(sha256(services.token(32).encode()).digest()) % 1_000_000:06d}"
 
 
-def code_id(services: Services, address_key: str) -> str:
-    return f"verification:{services.address_digest(address_key)}"
+def _code_id(address_digest: str) -> str:
+    return f"verification:{address_digest}"
 
 
-def code_digest(services: Services, user_id: str, epoch: int, code: str) -> str:
-    return services.secret.mac("verification-code", user_id, str(epoch), code)
+def _proof(user_id: str, epoch: int, code: str) -> tuple[str, ...]:
+    return "verification-code", user_id, str(epoch), code
 
 
 async def ask_for_mail(services: Services, kind: MailKind, email: str, network: str, language: str = "") -> None:

@@ -1,5 +1,6 @@
 """Mailed secrets, as keyed digests. One kind can never stand in for another: the kind is in every query."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from hydracore.models import Code, CodeKind
@@ -24,8 +25,9 @@ class Codes:
         nothing = {"kind": kind, "user_id": "", "epoch": -1, "digest": "", "expires_at": expires_at}
         return await self._codes.change_or_add({"_id": code_id}, {"$inc": {"tries": 1}, "$setOnInsert": nothing})
 
-    async def reset(self, digest: str, now: datetime) -> Code | None:
-        return await self._codes.one({"digest": digest, "kind": "reset", "expires_at": {"$gt": now}})
+    async def reset(self, digests: Sequence[str], now: datetime) -> Code | None:
+        """The reset token that one of ``digests`` is of: it was kept under one of the server secrets."""
+        return await self._codes.one({"digest": {"$in": list(digests)}, "kind": "reset", "expires_at": {"$gt": now}})
 
     async def of_user(self, user_id: str, limit: int) -> list[Code]:
         """Those that there are, void ones too, the one that ends last first."""

@@ -1,7 +1,6 @@
 """One collection: frozen models in and out, the driver's errors translated."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -38,7 +37,9 @@ async def answer(operation: Awaitable[Result]) -> Result:
     except DuplicateKeyError as error:
         raise Duplicate from error
     except BulkWriteError as error:
-        if {failure["code"] for failure in error.details["writeErrors"]} == {_DUPLICATE}:
+        # Without the concern's word nobody knows whether what was not refused stays.
+        codes = {failure["code"] for failure in error.details["writeErrors"]}
+        if codes == {_DUPLICATE} and not error.details.get("writeConcernErrors"):
             raise Duplicate from error
         raise StoreUnavailable from error
     except PyMongoError as error:
@@ -83,11 +84,15 @@ class Documents(Generic[Model]):
             return False
         return True
 
-    async def add_all(self, values: Sequence[Model]) -> None:
-        """Insert; what a unique index refuses is left out."""
-        with suppress(Duplicate):
-            documents = [self._document(value) for value in values]
+    async def add_all(self, values: Sequence[Model]) -> list[Model]:
+        """Insert; what a unique index refuses is left out, and returned."""
+        documents = [self._document(value) for value in values]
+        try:
             await self._write("insert_many", lambda: self._collection.insert_many(documents, ordered=False))
+        except Duplicate as error:
+            refused: Any = error.__cause__
+            return [values[failure["index"]] for failure in refused.details["writeErrors"]]
+        return []
 
     async def put(self, value: Model) -> None:
         """Insert, or replace what has the same key."""
@@ -116,6 +121,11 @@ class Documents(Generic[Model]):
         wanted = {"sort": list(sort), "limit": limit}
         found = await self._read("find", lambda: self._collection.find(query, **wanted).to_list(limit))
         return [value for document in found if (value := self._value(document))]
+
+    async def distinct(self, member: str, query: Query) -> list[Any]:
+        """The values that the member has in the documents that match."""
+        found = await self._read("distinct", lambda: self._collection.distinct(member, query))
+        return list(found)
 
     async def change(
         self, query: Query, update: Mapping[str, Any], sort: Sequence[tuple[str, int]] | None = None

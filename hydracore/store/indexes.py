@@ -30,6 +30,8 @@ OWN = (
             Index([("addresses.expires_at", 1)], sparse=True),
             Index([("closing.digest", 1)], sparse=True),
             Index([("closing.ends_at", 1)], sparse=True),
+            Index([("imported.work", 1)], sparse=True),
+            Index([("untold.at", 1)], sparse=True),
         ],
     ),
     Collection("sessions", [Index([("user_id", 1)]), Index([("expires_at", 1)], expire_after=_DAY)]),
@@ -42,7 +44,16 @@ OWN = (
         ],
     ),
     Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)]), Index([("address_key", 1)])]),
+    Collection(
+        "deliveries",
+        [
+            Index([("endpoint", 1), ("state", 1), ("due_at", 1)]),
+            Index([("user_id", 1)]),
+            Index([("expires_at", 1)], expire_after=0),
+        ],
+    ),
     Collection("keys", [Index([("sequence", 1)], unique=True)]),
+    Collection("secrets"),
     Collection("refusals", [Index([("request_id", 1)]), Index([("expires_at", 1)], expire_after=0)], durable=False),
 )
 

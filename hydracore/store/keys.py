@@ -18,10 +18,19 @@ class SigningKeys:
     async def add(self, key: SigningKey) -> bool:
         return await self._keys.add(key)
 
+    async def reseal(self, key: SigningKey, sealed: bytes) -> bool:
+        """Replace the seal, unless somebody else was first."""
+        mine = {"_id": key.kid, "sealed_private": key.sealed_private}
+        return await self._keys.change(mine, {"$set": {"sealed_private": sealed}}) is not None
+
     async def retire(self, before: int, expires_at: datetime) -> None:
         await self._keys.change_all(
             {"sequence": {"$lt": before}, "expires_at": None}, {"$set": {"expires_at": expires_at}}
         )
+
+    async def cut_short(self, before: int, expires_at: datetime) -> None:
+        later = {"$or": [{"expires_at": None}, {"expires_at": {"$gt": expires_at}}]}
+        await self._keys.change_all({"sequence": {"$lt": before}, **later}, {"$set": {"expires_at": expires_at}})
 
     async def purge(self, now: datetime) -> None:
         await self._keys.drop({"expires_at": {"$lte": now}})

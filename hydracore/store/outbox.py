@@ -62,9 +62,18 @@ class Outbox:
         """What waits, or was given up, for the account of that address; the oldest first."""
         return await self._intents.many({"address_key": address_key}, [("created_at", 1)], limit)
 
+    async def sealed(self, after: str, limit: int) -> list[MailIntent]:
+        """What holds a sealed message, by id, those after the one given."""
+        return await self._intents.many({"_id": {"$gt": after}, "sealed": {"$ne": None}}, [("_id", 1)], limit)
+
     async def list(self, limit: int) -> list[MailIntent]:
         """Dead letters first, then what waits, the most pressing first."""
         return await self._intents.many({}, [("dead", -1), ("due_at", 1)], limit)
+
+    async def reseal(self, intent: MailIntent, sealed: bytes) -> bool:
+        """Replace the seal, unless it has gone or changed meanwhile."""
+        mine = {"_id": intent.id, "sealed": intent.sealed}
+        return await self._intents.change(mine, {"$set": {"sealed": sealed}}) is not None
 
     async def backlog(self, now: datetime) -> Backlog:
         """How much there is, up to a hundred thousand of a kind."""

@@ -13,11 +13,13 @@ from hydracore.recent import RecentSessions
 from hydracore.records import Collection
 from hydracore.store import indexes
 from hydracore.store.codes import Codes
+from hydracore.store.deliveries import Deliveries
 from hydracore.store.documents import Source, answer, reason
 from hydracore.store.drivers import WITHOUT_UNION, connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
 from hydracore.store.refusals import Refusals
+from hydracore.store.secrets_in_use import SecretsSeen
 from hydracore.store.sessions import Sessions
 from hydracore.store.turns import Turns
 from hydracore.store.users import Users
@@ -36,8 +38,10 @@ class Store:
     sessions: Sessions
     codes: Codes
     outbox: Outbox
+    deliveries: Deliveries
     keys: SigningKeys
     refusals: Refusals
+    secrets: SecretsSeen
 
     def __init__(
         self,
@@ -79,8 +83,10 @@ class Store:
         self.sessions = Sessions(source("sessions"), source("users"), self._recent, unions=unions)
         self.codes = Codes(source("codes"))
         self.outbox = Outbox(source("outbox"))
+        self.deliveries = Deliveries(source("deliveries"))
         self.keys = SigningKeys(source("keys"))
         self.refusals = Refusals(source("refusals"))
+        self.secrets = SecretsSeen(source("secrets"))
 
     def collection(self, name: str) -> Any:
         """The driver's collection that was declared under that name. Raises ``LookupError``."""

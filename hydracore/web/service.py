@@ -5,7 +5,7 @@ from hydracore.web.access import public
 from hydracore.web.base import Endpoint
 from hydracore.web.described import described
 
-_JWKS_MAX_AGE = 30
+_JWKS_MAX_AGE = 30  # Seconds: what an emergency waits for at services that heed it.
 
 
 @public
@@ -38,7 +38,8 @@ class Ready(Endpoint):
 
 @public
 class Jwks(Endpoint):
-    """The keys that prove access tokens (RFC 7517). Cached for less than a new key's lead."""
+    """The keys that prove access tokens (RFC 7517). Cached for half of a new key's lead at most, so that whoever heeds
+    that has each key before it signs."""
 
     always = True
 
@@ -47,7 +48,8 @@ class Jwks(Endpoint):
         published = self.web.services.keys.jwks()
         if not published["keys"]:
             raise KeysUnavailable  # An empty set, cached, would refuse every good token.
-        self.set_header("Cache-Control", f"public, max-age={_JWKS_MAX_AGE}")
+        lead = self.web.services.settings.tokens.key_lead
+        self.set_header("Cache-Control", f"public, max-age={min(_JWKS_MAX_AGE, lead // 2)}")
         self.set_header("Access-Control-Allow-Origin", "*")
         self.reply(published)
 

@@ -108,7 +108,7 @@ class Invites:
         return self.context.collection("invitations")
 
     def _good(self, code: str) -> dict[str, Any]:
-        return {"_id": self.context.mac("code", code), "expires_at": {"$gt": self.context.now()}}
+        return {"_id": {"$in": list(self.context.macs("code", code))}, "expires_at": {"$gt": self.context.now()}}
 
     async def is_good(self, code: str) -> bool:
         """Whether someone may still register with it, for the first time."""

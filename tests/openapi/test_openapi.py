@@ -69,7 +69,7 @@ SELF_SERVICE: dict[str, tuple[str, Mapping[str, Any] | None, set[str], str, set[
     "me": ("delete", {"password": text(1, 128)}, {"password"}, "200", {"message", "deleted_at"}),
     "me/export": (
         *("get", None, set(), "200"),
-        {"exported_at", "account", "profile", "former_addresses", "sessions", "networks", "mails", "codes"},
+        {"exported_at", "account", "profile", "former_addresses", "sessions", "networks", "mails", "told", "codes"},
     ),
     "sessions": ("get", None, set(), "200", {"sessions"}),
     "sessions/revoke-others": ("post", {}, set(), "200", {"ended"}),

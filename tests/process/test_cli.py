@@ -40,6 +40,13 @@ def story(run: Run, **environment: str) -> None:
     assert "Published" in run("keys", "rotate", **environment)[1]
     keys = json.loads(run("keys", "list", "--json", **environment)[1])
     assert [key["state"] for key in keys][-2:] == ["active", "next"]
+    assert "when every key of before ends" in run("keys", "rotate", "--emergency", **environment)[1]
+    keys = json.loads(run("keys", "list", "--json", **environment)[1])
+    assert {bool(key["expires"]) for key in keys[:-1]} <= {True}
+    assert not keys[-1]["expires"]
+    [own] = json.loads(run("secret", "check", "--json", **environment)[1])
+    assert (own["is"], own["needed for"], len(own["secret"])) == ("own", "", 16)
+    assert run("secret", "reseal", **environment)[1] == "Sealed anew: 0.\n"
     assert run("mail", "list", **environment)[0] == 0
     assert run("mail", "retry", "--all", **environment)[1] == "0 due again.\n"
     assert run("mail", "retry", "nothing", **environment)[0] == 1

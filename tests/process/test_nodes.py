@@ -170,6 +170,27 @@ async def test_new_keys(cluster: Nodes) -> None:
             assert (await cluster.ask("GET", "/auth/me", **bearer(grant), Connection="close")).code == 200
 
 
+async def test_emergency(cluster: Nodes) -> None:
+    """In an emergency no worker of any node takes a token under the old key five seconds later, while the session
+    goes on: a refresh gives a token that all of them take."""
+    old = await cluster.verified()
+    started = missed = time.monotonic()
+    key = await cluster.hydra.rotate_keys(emergency=True)
+    seen = 0
+    while seen < 40:  # In a row: no worker takes it.
+        at = time.monotonic()
+        answer = await cluster.ask("GET", "/auth/me", **bearer(old), Connection="close")
+        seen, missed = (seen + 1, missed) if answer.code == 401 else (0, at)
+        assert at - started < 20
+    assert missed - started < WITHIN
+    new = tokens(await cluster.post("refresh", {"refresh_token": old["refresh_token"]}))
+    assert kid(json.dumps(new).encode()) == key.kid
+    for _ in range(20):
+        assert (await cluster.ask("GET", "/auth/me", **bearer(new), Connection="close")).code == 200
+        published = json.loads((await cluster.ask("GET", "/.well-known/jwks.json", Connection="close")).body)["keys"]
+        assert [one["kid"] for one in published] == [key.kid]
+
+
 async def test_disabled(cluster: Nodes) -> None:
     """A disabled account is out on every worker of every node at once."""
     grant = await cluster.verified()

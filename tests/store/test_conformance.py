@@ -102,8 +102,9 @@ async def test_disabled_users_change_nothing(store: Store) -> None:
     enabled = await store.users.enable("user1")
     assert enabled
     assert (enabled.epoch, enabled.disabled) == (1, False)
-    assert await store.users.delete("user1")
-    assert await store.users.delete("user1") is None
+    assert await store.users.condemn("user1", NOW)
+    assert await store.users.delete_closed("user1", NOW)
+    assert await store.users.delete_closed("user1", NOW) is None
 
 
 async def test_rehash_loses_to_a_new_password(store: Store) -> None:
@@ -117,8 +118,63 @@ async def test_rehash_loses_to_a_new_password(store: Store) -> None:
     assert now.password_hash == "new"
 
 
+async def test_many_users_at_once(store: Store) -> None:
+    """Of many users those are told that were not added, for their address or their id, and the others are there; who
+    has what is found by addresses and ids."""
+    await store.users.add(user(1))
+    same_address, same_id = user(2, address_key="u1@example.com"), user(1, address_key="u4@example.com")
+    added = [user(number) for number in (3, 5)]
+    refused = await store.users.add_all([added[0], same_address, added[1]])
+    assert refused == [same_address]
+    assert await store.users.add_all([same_id]) == [same_id]
+    found = await store.users.taking(["u3@example.com", "u4@example.com"], ["user1", "nobody"])
+    assert sorted(found, key=lambda one: one.id) == [user(1), added[0]]
+
+
+async def test_work_of_imported_hashes(store: Store) -> None:
+    """What imported hashes cost is told, each cost once, until the last of them is replaced by whatever sets another
+    password."""
+    imported = [replace(user(number), imported={"work": f"bcrypt:{number % 2}"}) for number in range(5)]
+    assert await store.users.add_all(imported) == []
+    await store.users.add(user(7))
+    assert sorted(await store.users.works()) == ["bcrypt:0", "bcrypt:1"]
+    await store.users.rehash(imported[0], "new")
+    await store.users.reset_password("user2", 0, "new", "here")
+    await store.users.change_password("user4", 0, "new", "here")
+    assert await store.users.works() == ["bcrypt:1"]
+    await store.users.take_over("user1", 0, "directory")
+    changed = await store.users.change_address(imported[3], Address("new@example.com", "new@example.com"), [former(1)])
+    assert changed
+    assert await store.users.bring_back(changed, former(1), ())
+    assert await store.users.works() == []
+
+
 def former(number: int, ends: datetime = LATER) -> Former:
     return Former(f"old{number}@example.com", f"old{number}@example.com", "nonce", f"digest{number}", ends)
+
+
+async def test_condemned(store: Store) -> None:
+    """An account that an operator deletes is closed first, and over at once: nobody opens it, by no token of before,
+    and what is not told yet keeps it."""
+    notice = {"id": "n1", "at": NOW, "type": "user.disabled", "data": {"user_id": "user1"}}
+    await store.users.add(user())
+    await store.users.change_address(user(), Address("new@example.com", "new@example.com"), [former(1)])
+    assert await store.users.by_former(["digest1"], NOW)
+    assert await store.users.condemn("user1", NOW)
+    assert await store.users.by_former(["digest1"], NOW) is None
+    assert await store.users.reopen("user1", "", NOW) is None
+    again = await store.users.condemn("user1", LATER)
+    assert again
+    assert again.closed == Closing("", "", NOW)
+    told = await store.users.say_over("user1", NOW, [notice])
+    assert told
+    assert [each.type for each in told.notices] == ["user.disabled"]
+    assert await store.users.delete_closed("user1", NOW, told=True) is None
+    assert [each.id for each in await store.users.untold(NOW, 10)] == ["user1"]
+    await store.users.told(["user1"], ["n1"])
+    assert await store.users.untold(NOW, 10) == []
+    assert await store.users.delete_closed("user1", NOW, told=True)
+    assert await store.users.condemn("user1", NOW) is None
 
 
 async def test_addresses_change_once(store: Store) -> None:
@@ -128,8 +184,8 @@ async def test_addresses_change_once(store: Store) -> None:
     done = await asyncio.gather(*(store.users.change_address(user(), address, [former(1)]) for address in new))
     [changed] = [found for found in done if found]
     assert (changed.epoch, changed.formers(NOW)) == (1, [former(1)])
-    assert await store.users.by_former("digest1", NOW) == changed
-    assert await store.users.by_former("digest1", LATER) is None
+    assert await store.users.by_former(["digest1"], NOW) == changed
+    assert await store.users.by_former(["digest1"], LATER) is None
     done = await asyncio.gather(*(store.users.bring_back(changed, former(1), ()) for _ in range(50)))
     [back] = [found for found in done if found]
     assert (back.email, back.epoch, back.password_hash, back.formers(NOW)) == ("old1@example.com", 2, "", [])
@@ -165,13 +221,13 @@ async def test_closed_accounts(store: Store) -> None:
     done = await asyncio.gather(*(store.users.close(user(), closing) for _ in range(50)))
     [closed] = [found for found in done if found]
     assert (closed.disabled, closed.closed, closed.epoch) == (True, closing, 1)
-    assert await store.users.by_closing("digest", NOW) == closed
+    assert await store.users.by_closing(["digest"], NOW) == closed
     assert await store.users.delete_closed("user1", NOW) is None
     done = await asyncio.gather(*(store.users.reopen("user1", "digest", NOW) for _ in range(50)))
     [opened] = [found for found in done if found]
     assert (opened.disabled, opened.closed) == (False, None)
     assert await store.users.close(opened, closing)
-    assert await store.users.by_closing("digest", LATER) is None
+    assert await store.users.by_closing(["digest"], LATER) is None
     assert await store.users.reopen("user1", "digest", LATER) is None
     assert await store.users.over(NOW, 10) == []
     assert [found.id for found in await store.users.over(LATER, 10)] == ["user1"]
@@ -268,9 +324,9 @@ async def test_resets_are_found_by_kind_and_time(store: Store) -> None:
     """A reset token is found while it lives, and no code of another kind ever is."""
     await store.codes.put(code(id="reset:d", kind="reset"))
     await store.codes.put(code(id="verification:e", digest="e"))
-    assert await store.codes.reset("d", NOW) == code(id="reset:d", kind="reset")
-    assert await store.codes.reset("d", LATER) is None
-    assert await store.codes.reset("e", NOW) is None
+    assert await store.codes.reset(["d"], NOW) == code(id="reset:d", kind="reset")
+    assert await store.codes.reset(["d"], LATER) is None
+    assert await store.codes.reset(["e"], NOW) is None
     assert await store.codes.drop_kind("user1", "reset") == 1
     assert await store.codes.drop_all("user1") == 1
 
@@ -361,6 +417,14 @@ async def test_one_key_a_sequence(store: Store) -> None:
     assert [key.expires_at for key in await store.keys.all()] == [LATER, None]
     await store.keys.purge(LATER)
     assert [key.kid for key in await store.keys.all()] == ["second"]
+
+
+async def test_keys_that_are_cut_short(store: Store) -> None:
+    """Keys of before end at the moment given, those without an end and those with a later one; earlier ends stay."""
+    for sequence, end in enumerate((NOW, LATER + timedelta(1), None, None), 1):
+        await store.keys.add(SigningKey(f"kid{sequence}", sequence, "ES256", {}, b"", NOW, NOW, end))
+    await store.keys.cut_short(4, LATER)
+    assert [key.expires_at for key in await store.keys.all()] == [NOW, LATER, LATER, None]
 
 
 async def test_ensuring_is_repeatable(store: Store) -> None:

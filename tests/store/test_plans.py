@@ -7,6 +7,7 @@ from typing import Any
 from support import PASSWORD, OpenSite, tokens
 
 from hydracore.flows.sweep import sweep
+from hydracore.webhooks.notices import KINDS
 
 EMAIL, OTHER, NEW = "ada@example.com", "countess@example.com", "an entirely new password"
 
@@ -14,7 +15,13 @@ EMAIL, OTHER, NEW = "ada@example.com", "countess@example.com", "an entirely new 
 async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, expected_logs: list[str]) -> None:
     """mongod's own profile of every operation that all calls, the mail and the explanations of refusals make: each
     finds its documents by an index, and reads no more of them than it needs."""
-    site = await open_site(limits={"enabled": True})
+    expected_logs.append("webhook deferred")
+    crm = {
+        "url": "http://127.0.0.1:1/",
+        "secret": f"whsec_{'c2Vj' * 10}",
+        "events": [kind.name for kind in KINDS.values()],
+    }
+    site = await open_site(limits={"enabled": True}, webhooks={"endpoints": {"crm": crm}})
     database = site.hydra.services.store._database
     # Strangers, who a scan would have to pass.
     for number in range(30):
@@ -65,8 +72,13 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, 
         assert (await site.ask("DELETE", "/auth/me", **close)).code == 200
         site.clock.forward(days=8)
         await sweep(site.hydra.services)
+        await site.hydra._relay.settle()
+        await site.hydra._relay._look()
+        await site.hydra._webhook_backlog("crm")
         await site.hydra._refusals.flush()
         await site.hydra.services.keys.load()
+        await site.hydra._equalise()
+        assert len(await site.hydra.services.store.users.taking([EMAIL, OTHER, "x"], ["y"])) <= 1
     finally:
         await database.command("profile", 0)
     seen: dict[str, set[str]] = {}
@@ -76,7 +88,7 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, 
         assert "COLLSCAN" not in plan, _told(entry)
         # A few more for what sorts or counts, and the ring of keys, which is read whole.
         assert entry.get("docsExamined", 0) <= max(10, 2 * entry.get("nreturned", 0)), _told(entry)
-    assert {"users", "sessions", "codes", "outbox", "keys", "refusals"} <= set(seen)
+    assert {"users", "sessions", "codes", "outbox", "deliveries", "keys", "refusals"} <= set(seen)
 
 
 def _told(entry: dict[str, Any]) -> str:

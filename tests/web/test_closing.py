@@ -229,7 +229,7 @@ async def test_a_sweep_that_ends_half_way(open_site: OpenSite, monkeypatch: pyte
     assert (await close(site, await site.verified())).code == 200
     site.clock.forward(days=8)
 
-    async def away(*args: Any) -> None:
+    async def away(*args: Any, **named: Any) -> None:
         raise StoreUnavailable
 
     collection, verb = part.split(".")
@@ -251,7 +251,7 @@ async def test_it_is_swept(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch)
     assert (await close(site, await site.verified())).code == 200
     over, failed = site.hydra.services.store.users.over, []
 
-    async def away(*args: Any) -> list[User]:
+    async def away(*args: Any, **named: Any) -> list[User]:
         monkeypatch.setattr(site.hydra.services.store.users, "over", over)
         failed.append(args)
         raise StoreUnavailable

@@ -642,9 +642,9 @@ def hash_slowly(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     passwords = site.hydra.services.passwords
     verify = passwords._verify
 
-    def slow(encoded: str, password: str) -> bool:
+    def slow(*given: Any) -> bool:
         time.sleep(0.02)
-        return verify(encoded, password)
+        return verify(*given)
 
     monkeypatch.setattr(passwords, "_verify", slow)
 

@@ -17,10 +17,10 @@ def lose(monkeypatch: pytest.MonkeyPatch, part: Any, verb: str, *, done: bool) -
     """The next call of ``verb`` is done, or not, and then the connection is lost."""
     method: Callable[..., Awaitable[Any]] = getattr(part, verb)
 
-    async def lost(*args: Any) -> Any:
+    async def lost(*args: Any, **named: Any) -> Any:
         monkeypatch.setattr(part, verb, method)
         if done:
-            await method(*args)
+            await method(*args, **named)
         raise StoreUnavailable
 
     monkeypatch.setattr(part, verb, lost)
