@@ -40,6 +40,7 @@ LIMITS = {
     "mails asked for, per network": ["mail_network"],
     "registrations, per network": ["register_network"],
     "reset tokens tried, per network": ["reset_network"],
+    "admin tokens refused, per network": ["admin_network"],
 }
 SECONDS = {"a minute": 60, "in 5 minutes": 300, "an hour": 3600}
 
