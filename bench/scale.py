@@ -47,7 +47,7 @@ class Town:
         self._fresh = iter(random.sample(range(size), k=min(size, _MOST_FRESH)))
         overrides: dict[str, Any] = {"store": {"uri": uri, "database": self.database}, "secret": SECRET}
         quiet = {"mail": {"allow_undelivered": True}, "password": {"profile": "testing"}}
-        self._config = load(environment={}, overrides={**overrides, **quiet})
+        self.config = load(environment={}, overrides={**overrides, **quiet})
 
     @property
     def database(self) -> str:
@@ -55,7 +55,7 @@ class Town:
 
     async def settle(self) -> None:
         """Fill the database."""
-        async with HydraCore(self._config, deliver_mail=False) as hydra:
+        async with HydraCore(self.config, deliver_mail=False) as hydra:
             services = hydra.services
             encoded = await services.passwords.hash(PASSWORD)
             users, sessions = (services.store.collection(name) for name in ("users", "sessions"))
@@ -67,7 +67,7 @@ class Town:
 
     async def feeds(self) -> dict[str, Feed]:
         """Requests of accounts at random, for every call but refresh."""
-        async with HydraCore(self._config, deliver_mail=False) as hydra:
+        async with HydraCore(self.config, deliver_mail=False) as hydra:
             services = hydra.services
             asked = random.choices(range(self.size), k=_ASKED)  # noqa: S311  # any will do
             people = [(self._user(number, ""), self._session(number)) for number in asked]
@@ -85,7 +85,7 @@ class Town:
 
     async def weigh(self) -> dict[str, dict[str, float]]:
         """Bytes a document: as BSON, on disk, and in its indexes."""
-        async with HydraCore(self._config, deliver_mail=False) as hydra:
+        async with HydraCore(self.config, deliver_mail=False) as hydra:
             found = {}
             for name in ("users", "sessions"):
                 stats = await hydra.services.store.collection(name).database.command("collStats", name)

@@ -49,6 +49,14 @@ class Management:
 
 
 @dataclass(frozen=True)
+class Admin:
+    host: str
+    port: int
+    allow_remote: bool
+    retention_days: int
+
+
+@dataclass(frozen=True)
 class Store:
     uri: str = field(repr=False)
     database: str
@@ -159,6 +167,7 @@ class Limits:
     mail_network: str
     register_network: str
     reset_network: str
+    admin_network: str
 
 
 @dataclass(frozen=True)
@@ -187,6 +196,7 @@ class Config:
     public_url: str
     server: Server
     management: Management
+    admin: Admin
     store: Store
     tokens: Tokens
     login: Login
@@ -310,6 +320,7 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"server.trusted_proxies: {network!r} is neither an address nor a network such as 10.0.0.0/8"
     if config.management.port and config.management == Management(config.server.host, config.server.port):
         yield "management.port: must be another than server.port, for nothing of it is public"
+    yield from _about_admin(config)
     if config.cookies.same_site == "none" and not config.secure_cookies:
         yield "cookies.same_site: none needs secure cookies: set public_url to https, or cookies.secure to always"
     if config.tokens.idle_ttl > config.tokens.session_ttl:
@@ -339,6 +350,22 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
 
 
+def _about_admin(config: Config) -> Iterator[str]:
+    admin, server, management = config.admin, config.server, config.management
+    if not admin.port:
+        return
+    taken = {"server": (server.host, server.port), "management": (management.host, management.port)}
+    for name, place in taken.items():
+        if (admin.host, admin.port) == place:
+            yield f"admin.port: must be another than {name}.port, for not everybody may ask what is asked there"
+    if not (_is_loopback(admin.host) or admin.allow_remote):
+        yield (
+            f"admin.host: {admin.host} is not this machine's own, and there is no TLS, so whoever is on the way reads "
+            "the tokens: set it to 127.0.0.1, or, where a TLS proxy or a private network is between, set "
+            "admin.allow_remote"
+        )
+
+
 def _is_url(text: str) -> bool:
     try:
         return bool(urlsplit(text).hostname) and urlsplit(text).port != 0  # Both may raise.
@@ -354,15 +381,16 @@ def _about_webhooks(endpoint: Endpoint) -> Iterator[str]:
         yield f"{where}.secret: {error} (make one: echo whsec_$(openssl rand -base64 32))"
     if not _is_url(endpoint.url):
         yield f"{where}.url: what it was given is no URL"
-    elif urlsplit(endpoint.url).scheme == "http" and not (endpoint.allow_http or _is_loopback(endpoint.url)):
+    elif urlsplit(endpoint.url).scheme == "http" and not (
+        endpoint.allow_http or _is_loopback(urlsplit(endpoint.url).hostname or "")
+    ):
         yield (
             f"{where}.url: must be https, but for this machine's own addresses, or whoever is on the way reads along; "
             "where nobody is, set allow_http"
         )
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -400,6 +428,7 @@ def _build(values: dict[str, Any]) -> Config:
             }
         ),
         management=Management(**values["management"]),
+        admin=Admin(**values["admin"]),
         store=Store(**values["store"]),
         tokens=Tokens(**values["tokens"]),
         login=Login(tuple(values["login"]["authenticators"])),

@@ -23,10 +23,10 @@ from hydracore.chance import token as real_token
 from hydracore.config import Config, load
 from hydracore.counting import Counters
 from hydracore.errors import ConfigError, HydraError, StartupError, StoreUnavailable
-from hydracore.events import KeyRotated
 from hydracore.flows.lent import Lent
 from hydracore.flows.messages import prepare
 from hydracore.flows.services import Services
+from hydracore.flows.signing_keys import announce_key, rotate_keys
 from hydracore.flows.sweep import sweep
 from hydracore.keys import Keys
 from hydracore.leases import LeaseWorker
@@ -276,6 +276,7 @@ class HydraCore:
             proxies=Proxies(config.server.trusted_proxies),
             cookies=Cookies(config),
             origins=(config.origin, *config.server.allowed_origins),
+            allowed_origins=config.server.allowed_origins,
             not_ready=self.not_ready,
             refusals=self._refusals,
             headers=headers_of(config),
@@ -324,7 +325,7 @@ class HydraCore:
             await self._neighbours.check(starting=True)
             made = await self.services.keys.ensure()
             if made is not None and made.sequence > 1:
-                self._announce_key(made)
+                announce_key(self.services, made)
             await self._equalise()
             # Not before the keys could be opened: a stranger's secret is no reason for others to stop.
             await self._tell_neighbours()
@@ -377,11 +378,7 @@ class HydraCore:
         keys = self.services.keys
         await keys.load()
         if made := await keys.rotate_if_due():
-            self._announce_key(made)
-
-    def _announce_key(self, key: SigningKey) -> None:
-        log.info("signing key published", kid=key.kid, algorithm=key.algorithm, signs_from=key.active_from.isoformat())
-        self.registry.announce(KeyRotated(kid=key.kid, emergency=key.emergency))
+            announce_key(self.services, made)
 
     def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         reporter = self._reporter
@@ -438,6 +435,11 @@ class HydraCore:
         sign in. ``hydracore serve`` does that for ``management.port``."""
         return routes.operators(self._web)
 
+    def administration(self) -> Application:
+        """The Admin API under ``/admin``, to listen with where only administrators reach it; each request has an admin
+        token. ``hydracore serve`` does that for ``admin.port``."""
+        return routes.administrators(self._web)
+
     async def authenticate(self, request: HTTPServerRequest, *, allow_unverified: bool = False) -> CurrentUser:
         """Who makes the request: by ``Authorization: Bearer`` or by cookie, their session looked up.
 
@@ -459,9 +461,7 @@ class HydraCore:
         """Publish a new signing key; it signs ``tokens.key_lead`` seconds from now, on every node. In an ``emergency``
         that is three seconds from now, and all keys of before end then: access tokens under them are refused, while
         sessions and refresh tokens stay."""
-        key = await self.services.keys.rotate(emergency=emergency)
-        self._announce_key(key)
-        return key
+        return await rotate_keys(self.services, emergency=emergency)
 
     async def not_ready(self) -> str:
         """Why it cannot serve, in words for an operator; "" when it can."""

@@ -5,10 +5,13 @@ HydraError                      status  code
 ├── BadRequest                   400    bad_request
 ├── InvalidCode                  400    invalid_code
 ├── InvalidToken                 400    invalid_token
+├── InvalidCursor                400    invalid_cursor
 ├── NotAuthenticated             401    not_authenticated
+│   ├── InvalidAdminToken        401    invalid_admin_token
 │   ├── InvalidCredentials       401    invalid_credentials
 │   └── InvalidRefreshToken      401    invalid_refresh_token
 ├── Forbidden                    403    forbidden
+│   ├── MissingScope             403    missing_scope
 │   ├── EmailNotVerified         403    email_not_verified
 │   ├── CrossOriginRefused       403    cross_origin
 │   ├── RegistrationRefused      403    registration_refused
@@ -118,12 +121,27 @@ class InvalidToken(HydraError):
     detail = "The token is wrong, has expired or was used before."
 
 
+class InvalidCursor(HydraError):
+    """A page's ``next`` is good for the list and the filter that it came with, and as it came."""
+
+    status = 400
+    code = "invalid_cursor"
+    detail = "The cursor is none that this list has given for this filter: begin without one."
+
+
 class NotAuthenticated(HydraError):
     """Nobody that we know makes this request: no token, or none that is good."""
 
     status = 401
     code = "not_authenticated"
     detail = "Sign in first."
+
+
+class InvalidAdminToken(NotAuthenticated):
+    """Wrong, expired and revoked are one answer: ``hydracore explain`` tells them apart."""
+
+    code = "invalid_admin_token"
+    detail = "This takes an admin token that is good: hydracore admin tokens create makes one."
 
 
 class InvalidCredentials(NotAuthenticated):
@@ -140,6 +158,21 @@ class Forbidden(HydraError):
     status = 403
     code = "forbidden"
     detail = "This is not allowed."
+
+
+class MissingScope(Forbidden):
+    """Carries the scope that the token lacks (RFC 6750, section 3.1)."""
+
+    code = "missing_scope"
+    detail = "The token lacks the scope that this takes."
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The token lacks the scope {scope}, which this takes.")
+        self.scope = scope
+
+    def headers(self) -> Mapping[str, str]:
+        asked = f'Bearer realm="hydracore-admin", error="insufficient_scope", scope="{self.scope}"'
+        return {"WWW-Authenticate": asked}
 
 
 class EmailNotVerified(Forbidden):

@@ -39,7 +39,7 @@ class UserProvisioned(UserEvent):
 
 
 class EmailVerified(UserEvent):
-    """The owner proved the address by its code."""
+    """The owner proved the address by its code, or an operator knows that it is theirs."""
 
 
 class LoggedIn(SessionEvent):
@@ -55,7 +55,7 @@ class RefreshReused(SessionEvent):
 
 
 class LoggedOut(SessionEvent):
-    """The owner ended a session."""
+    """The owner, or an operator, ended a session."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +97,11 @@ class DeletionUndone(UserEvent):
 
 class PasswordReset(UserEvent):
     """A password was set through a mailed token; all sessions have ended."""
+
+
+class PasswordVoided(UserEvent):
+    """An operator had the owner set another password: the one of before is void, all sessions have ended, and a mail
+    says how to set a new one."""
 
 
 class UserDisabled(UserEvent):

@@ -25,7 +25,10 @@ Factory = Callable[[Context], object]
 Record = TypeVar("Record")
 
 OUR_COMMANDS = frozenset(
-    {"bench", "check-config", "explain", "keys", "mail", "openapi", "plugins", "selftest", "serve", "sessions", "users"}
+    (
+        *("admin", "bench", "check-config", "explain", "keys", "mail", "openapi", "plugins", "secret", "selftest"),
+        *("serve", "sessions", "users", "webhooks"),
+    )
 )
 # Under the prefix; those that are not there yet are kept for what is to come.
 OUR_WORDS = frozenset(

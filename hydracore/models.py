@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NoReturn
+from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args
 
 CodeKind = Literal["verification", "reset", "email_change"]
 MailKind = Literal[
@@ -17,6 +17,28 @@ MailKind = Literal[
 ]
 DeliveryState = Literal["waiting", "dead", "delivered"]
 KeyState = Literal["next", "active", "retired"]
+MailState = Literal["waiting", "dead"]
+Scope = Literal[
+    "users:read",
+    "users:write",
+    "sessions:read",
+    "sessions:write",
+    "mail:read",
+    "mail:write",
+    "keys:read",
+    "keys:write",
+    "tokens:read",
+    "tokens:write",
+    "audit:read",
+]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+Item = TypeVar("Item")
+
+
+def _told(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
@@ -163,6 +185,21 @@ class User:
     def notices(self) -> list[Notice]:
         return [Notice(each["id"], each["at"], each["type"], each["data"]) for each in self.untold]
 
+    def administered(self) -> dict[str, Any]:
+        """The JSON view of whoever administers: no hash, code or token, and nothing that proves one."""
+        return {
+            "id": self.id,
+            "email": self.email,
+            "email_verified": self.email_verified,
+            "disabled": self.disabled,
+            "deleted_at": _told(self.closed.ends_at if self.closed else None),
+            "created_at": self.created_at.isoformat(),
+            "authenticator": self.authority or "password",
+            "has_password": bool(self.password_hash),
+            "language": self.language,
+            "profile": dict(self.profile),
+        }
+
     @property
     def account(self) -> Account:
         return Account(self.id, self.email, self.email_verified, self.created_at, read_only(self.profile))
@@ -194,6 +231,11 @@ class Session:
             "last_used_at": self.rotated_at.isoformat(),
             "current": self.id == current_id,
         }
+
+    def administered(self) -> dict[str, Any]:
+        """The JSON view of whoever administers: nobody's session is the one that asks."""
+        ends = min(self.expires_at, self.ends_at).isoformat()
+        return {**{name: value for name, value in self.public("").items() if name != "current"}, "ends_at": ends}
 
 
 @dataclass(frozen=True)
@@ -238,6 +280,23 @@ class MailIntent:
     user_id: str = ""
     email: str = ""
     nonce: str = ""
+
+    @property
+    def state(self) -> str:
+        return "dead" if self.dead else "sending" if self.lease else "waiting"
+
+    def administered(self) -> dict[str, Any]:
+        """The JSON view of whoever administers: nothing of what it says."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "kind": self.kind,
+            "address": self.address_key,
+            "created_at": self.created_at.isoformat(),
+            "due_at": _told(self.due_at),
+            "attempts": self.attempts,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True)
@@ -287,6 +346,18 @@ class SigningKey:
     expires_at: datetime | None = None
     emergency: bool = False
 
+    def administered(self, state: KeyState) -> dict[str, Any]:
+        """The JSON view of whoever administers: its public half is among the published keys."""
+        return {
+            "kid": self.kid,
+            "algorithm": self.algorithm,
+            "state": state,
+            "created_at": self.created_at.isoformat(),
+            "signs_from": self.active_from.isoformat(),
+            "expires_at": _told(self.expires_at),
+            "emergency": self.emergency,
+        }
+
 
 @dataclass(frozen=True)
 class SecretsInUse:
@@ -297,6 +368,83 @@ class SecretsInUse:
     own: str
     known: Sequence[str]
     seen_at: datetime
+
+
+@dataclass(frozen=True)
+class AdminToken:
+    """What opens the Admin API, as the store knows it: the token's SHA-256, for it is 256 random bits. It does what its
+    ``scopes`` say until ``expires_at``, or until it is revoked. ``last_used_at`` is right to the minute."""
+
+    id: str
+    name: str
+    digest: str = field(repr=False)
+    scopes: Sequence[str]
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    def public(self, now: datetime) -> dict[str, Any]:
+        state = "revoked" if self.revoked_at else "expired" if self.expires_at <= now else "active"
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": state,
+            "scopes": list(self.scopes),
+            "created_at": self.created_at.isoformat(),
+            "expires_at": self.expires_at.isoformat(),
+            "revoked_at": _told(self.revoked_at),
+            "last_used_at": _told(self.last_used_at),
+        }
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who administers: ``kind`` is ``token``, and ``id`` and ``name`` are that token's, or ``cli``, and they are the
+    user's of the system that runs the command. ``network`` and ``request_id`` are the request's."""
+
+    kind: Literal["token", "cli"]
+    id: str
+    name: str
+    network: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """What an actor did, on which account if on one. It is there before it is done, with the ``outcome`` ``begun``,
+    which is replaced once: by ``done``, or by the code of the error that ended it."""
+
+    id: str
+    at: datetime
+    action: str
+    actor: Mapping[str, Any]
+    user_id: str
+    details: Mapping[str, Any]
+    outcome: str
+    expires_at: datetime
+
+    def public(self) -> dict[str, Any]:
+        actor = {name: self.actor[name] for name in ("kind", "id", "name")}
+        return {
+            "id": self.id,
+            "at": self.at.isoformat(),
+            "action": self.action,
+            "actor": actor,
+            "user_id": self.user_id,
+            "details": dict(self.details),
+            "outcome": self.outcome,
+            "network": self.actor["network"],
+            "request_id": self.actor["request_id"],
+        }
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """Some of a list; ``next`` is the cursor of what follows, "" at the end."""
+
+    items: Sequence[Item]
+    next: str = ""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def serve(config: Config) -> int:
     sharing = sharing_of(config)
     sockets = _listen("server", config.server.host, config.server.port)
     managed = _listen("management", config.management.host, config.management.port) if config.management.port else []
+    administered = _listen("admin", config.admin.host, config.admin.port) if config.admin.port else []
     # Port 0 took a free one; our own pages' origin names it.
     config = replace(config, server=replace(config.server, port=sockets[0].getsockname()[1]))
     _open_more_files()
@@ -73,8 +74,9 @@ def serve(config: Config) -> int:
             server_secret(config, token)  # Before there is a database that it belongs to.
             mongod.start()
             mongod.wait_ready()
-        _announce(config, sockets, managed)
-        return _Supervisor(_Given(config, sockets, managed, mongod, sharing)).run()
+        given = _Given(config, sockets, managed, administered, mongod, sharing)
+        _announce(given)
+        return _Supervisor(given).run()
     finally:
         if mongod is not None:
             mongod.stop()
@@ -89,6 +91,8 @@ class _Given:
     sockets: list[socket.socket]
     managed: list[socket.socket]
     """Those of the management listener; none where there is none."""
+    administered: list[socket.socket]
+    """Those of the admin listener; none where there is none."""
     mongod: Mongod | None
     sharing: Sharing
 
@@ -176,7 +180,7 @@ class _Supervisor:
         return before if age < _YOUNG else 0.0
 
     def _stop(self) -> None:
-        for listener in (*self._given.sockets, *self._given.managed):
+        for listener in (*self._given.sockets, *self._given.managed, *self._given.administered):
             listener.close()
         self._tell_all(signal.SIGTERM)
         deadline = time.monotonic() + self._config.server.drain_timeout + _GRACE
@@ -284,6 +288,8 @@ async def _work(given: _Given, metrics: Registry | None, stopping: _Stopping) ->
             servers = [_listening(hydra, hydra.application(), config.server, given.sockets)]
             if given.managed:
                 servers.append(_listening(hydra, hydra.management(), _for_few(config.server), given.managed))
+            if given.administered:
+                servers.append(_listening(hydra, hydra.administration(), _for_few(config.server), given.administered))
             watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()
             closing = [asyncio.create_task(server.close_late()) for server in servers]
@@ -317,7 +323,7 @@ def _listening(
 
 
 def _for_few(settings: ServerSettings) -> ServerSettings:
-    """The same bounds for the management listener, but for connections: those are for clients."""
+    """The same bounds for the operator's listeners, but for connections: those are for clients."""
     return replace(settings, max_connections=_MOST_MANAGING)
 
 
@@ -390,18 +396,21 @@ def _open_more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _announce(config: Config, sockets: Iterable[socket.socket], managed: list[socket.socket]) -> None:
+def _announce(given: _Given) -> None:
+    config = given.config
     log.info(
         "serving",
-        addresses=_urls(sockets),
+        addresses=_urls(given.sockets),
         pid=os.getpid(),
         workers=config.server.workers,
         loop="asyncio" if _loop_factory(config.server.loop) is None else "uvloop",
         database=database_of(config),
         mail=config.mail.transport,
     )
-    if managed:
-        log.info("managing", addresses=_urls(managed))
+    if given.managed:
+        log.info("managing", addresses=_urls(given.managed))
+    if given.administered:
+        log.info("administering", addresses=_urls(given.administered))
 
 
 def _urls(sockets: Iterable[socket.socket]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, NoReturn, cast
@@ -45,17 +45,32 @@ class Schemas:
         self._validators = {name: compiled(schema) for name, schema in schemas.items()}
         self._members = {name: _members_of(name, schema) for name, schema in schemas.items()}
 
-    def check(self, name: str, body: Any) -> Mapping[str, Any]:
-        """``body`` with defaults for what is absent; raises :class:`ValidationFailed`. Members that
-        the schema does not know are left out. Raises ``LookupError`` for a name that no schema has."""
+    def check(self, name: str, body: Any, where: str = "body") -> Mapping[str, Any]:
+        """``body`` with defaults for what is absent; raises :class:`ValidationFailed`, whose problems are ``where`` it
+        came. Members that the schema does not know are left out. Raises ``LookupError`` for a name that no schema
+        has."""
         if name not in self._validators:
             raise LookupError(f"there is no schema {name}.json (there are: {', '.join(self._validators) or 'none'})")
         validator = self._validators[name]
-        problems = list(_problems(validator.iter_errors(body)))
+        problems = list(_problems(validator.iter_errors(body), where))
         if problems:
             raise ValidationFailed(problems)
         known: Mapping[str, Any] = self._members[name]
         return {key: body.get(key, rule.get("default")) for key, rule in known.items()}
+
+    def check_query(self, name: str, query: Mapping[str, Sequence[bytes]]) -> Mapping[str, Any]:
+        """A query with its numbers as such, held against a schema as :meth:`check` does. A name that comes twice, or
+        that is not UTF-8, is a problem too."""
+        rules, value = self._members[name], {}
+        for key, texts in query.items():
+            try:
+                [text] = [each.decode() for each in texts]
+            except ValueError:  # A UnicodeError is one, too.
+                problem = Problem(("query", key), "This should be there once, as valid UTF-8.", "value_error")
+                raise ValidationFailed([problem]) from None
+            number = rules.get(key, {}).get("type") == "integer" and re.fullmatch("[0-9]{1,9}", text)
+            value[key] = int(text) if number else text
+        return self.check(name, value, "query")
 
 
 def _members_of(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,6 +95,11 @@ def own_schemas(members: Iterable[ProfileMember] = ()) -> Schemas:
             register["required"].append(member.name)
             register.pop("examples", None)  # They are good ones no longer.
     return Schemas(schemas)
+
+
+def admin_schemas() -> Schemas:
+    """Those of what the Admin API takes: bodies, and queries."""
+    return Schemas(schemas_in(resources.files("hydracore.schemas") / "admin"))
 
 
 def answer_schemas() -> dict[str, Any]:
@@ -207,10 +227,10 @@ def _references(schema: Any) -> Iterator[str]:
             yield from _references(each)
 
 
-def _problems(errors: Iterator[ValidationError]) -> Iterator[Problem]:
+def _problems(errors: Iterator[ValidationError], where: str) -> Iterator[Problem]:
     told: set[tuple[str | int, ...]] = set()
     for error in errors:
-        loc = ("body", *error.absolute_path)
+        loc = (where, *error.absolute_path)
         if error.validator == "required":
             # One error for each absent member, none of which names it: tell them once, together.
             required: Any = error.validator_value

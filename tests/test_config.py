@@ -146,6 +146,13 @@ def test_webhooks(tmp_path: Path) -> None:
         ('[mail]\nproduct = "a\\nb"\n', ["mail.product"]),
         ("[server]\nallowed_origins = ['https://*']\n", ["server.allowed_origins", "https://*"]),
         ("[management]\nport = 8000\n", ["management.port", "another than server.port"]),
+        ("[admin]\nport = 8000\n", ["admin.port", "another than server.port"]),
+        ("[admin]\nport = 9\n[management]\nport = 9\n", ["admin.port", "another than management.port"]),
+        ("[admin]\nport = 9\nhost = '::'\n", ["admin.host", "127.0.0.1", "admin.allow_remote"]),
+        ("[admin]\nport = 9\nhost = '10.0.0.7'\n", ["admin.host", "no TLS"]),
+        ("[admin]\nport = 9\nhost = 'admin.example.com'\n", ["admin.host", "no TLS"]),
+        ("[admin]\nretention_days = 0\n", ["admin.retention_days"]),
+        ("[admin]\nallow_remot = true\n", ["admin.allow_remot", "admin.allow_remote"]),
         ("[cookies]\nsame_site = 'none'\n", ["cookies.same_site", "public_url"]),
         (WEBHOOK, ["webhooks.endpoints.crm.secret", "is needed and has no default"]),
         (f"{WEBHOOK}secret = 'whsec_c2hvcnQ='\n", ["webhooks.endpoints.crm.secret", "openssl rand -base64 32"]),
@@ -312,3 +319,17 @@ def test_origins_are_as_browsers_write_them() -> None:
 def test_nested_lists_in_the_environment(tmp_path: Path) -> None:
     """A list nested too deeply is refused like any other wrong value."""
     assert "plugins.enabled" in complaint(tmp_path, HYDRACORE_PLUGINS__ENABLED="[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "admin",
+    [
+        *({"port": 9, "host": host} for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8")),
+        {"port": 9, "host": "10.0.0.7", "allow_remote": True},
+        {"port": 0, "host": "10.0.0.7"},
+    ],
+)
+def test_where_administrators_are_let_in(admin: dict[str, Any]) -> None:
+    """The admin listener is on this machine's own addresses, on others where somebody said so, or not there."""
+    assert load(environment={}, overrides={"admin": admin}).admin.host == admin["host"]
+    assert load(environment={}).admin.port == 0

@@ -1,20 +1,26 @@
 """The documents say what the code says."""
 
+import os
 import re
 import runpy
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from processes import PASSWORD, own
+from processes import PASSWORD, StartServer, own, settings
 from test_readme import prints, steps
 
 from hydracore.cli import main
+from hydracore.web.access import scope_of
+from hydracore.web.routes import ADMIN
 
 DOCS = Path(__file__).parent.parent / "docs"
+ROW = r"\| ([A-Z]+) `(/admin[^`]+)`.*? \| `([a-z:]+)` \|"
 
 
 def test_plugins() -> None:
@@ -66,6 +72,30 @@ def told_by(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri
 def test_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
     """The commands that docs/moving.md shows print what it shows, one after the other."""
     told_by("moving", tmp_path, monkeypatch, mongod_uri)
+
+
+@pytest.mark.skipif(not shutil.which("curl") and not os.environ.get("CI"), reason="there is no curl")
+def test_admin(start: StartServer) -> None:
+    """The commands that docs/admin.md shows print what it shows, one after the other, beside a running server."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    server = start(HYDRACORE_ADMIN__PORT=port)
+    page = (DOCS / "admin.md").read_text("utf-8")
+    [told] = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    script = "\n".join(f"{command} 2>&1\necho '--8<--'" for command, _ in steps(told)).replace("8001", port)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=server.folder, env=settings(PATH=path), capture_output=True, text=True, timeout=90
+    )
+    for (command, shown), text in zip(steps(told), result.stdout.split("--8<--\n"), strict=False):
+        assert prints(shown, text), (command, shown, text)
+    scopes = {f"{method} {path}": scope for method, path, scope in re.findall(ROW, page)}
+    assert scopes == {
+        f"{method} /admin{path}": scope_of(endpoint, method)
+        for path, endpoint in ADMIN.items()
+        for method in endpoint.allowed()
+        if method not in ("HEAD", "OPTIONS")
+    }
 
 
 def test_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:

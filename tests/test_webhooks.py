@@ -93,8 +93,9 @@ async def everything(site: Site) -> list[str]:
     assert (await site.ask("DELETE", "/auth/me", body={"password": PASSWORD}, **held(grant))).code == 200
     reopen = {"token": await site.box.undo_token(EMAIL, about="account is closed")}
     assert (await site.post("undo-deletion", reopen)).code == 200
+    await account.force_reset(services, user)
     names = "registered email_verified password_changed email_changed email_change_undone password_reset"
-    names += " disabled enabled sessions_revoked deletion_requested deletion_undone"
+    names += " disabled enabled sessions_revoked deletion_requested deletion_undone password_voided"
     return [f"user.{name}" for name in names.split()]
 
 

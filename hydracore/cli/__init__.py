@@ -2,6 +2,7 @@
 
 main.py    the command: serve, check-config, openapi
 data.py    users, sessions, keys, mail
+admin.py   admin: tokens, audit
 moving.py  users import, users export
 explain.py explain
 selftest.py selftest

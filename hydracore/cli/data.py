@@ -1,6 +1,8 @@
 """Commands over the data: users, sessions, keys, mail. They work beside a running server, or without one."""
 
 import asyncio
+import os
+import pwd
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ from hydracore.cli.output import Failed, says_why, show
 from hydracore.config import Config, load
 from hydracore.core import HydraCore
 from hydracore.errors import EmailTaken
-from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions, set_language
-from hydracore.flows.registration import create_user
+from hydracore.flows import administration
+from hydracore.flows.account import find_user
+from hydracore.flows.audit import Admin
 from hydracore.logs import configure
-from hydracore.models import User
+from hydracore.models import Actor, User
 from hydracore.server import database_of
 from hydracore.store.embedded import running
 from hydracore.validation import own_schemas
@@ -36,6 +39,16 @@ async def opened(hydra: HydraCore, config: Config, work: Callable[[HydraCore], A
         if problem := await hydra.not_ready():
             raise Failed(f"Nothing was done: {problem} ({database_of(config)}).")
         await work(hydra)
+
+
+def admin_of(hydra: HydraCore) -> Admin:
+    """Whoever runs the command, as the system knows them: what they do is on record as what tokens do."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # A container has users without a name.
+        name = ""
+    return Admin(hydra.services, Actor("cli", str(uid), name))
 
 
 async def _user(hydra: HydraCore, email: str) -> User:
@@ -73,7 +86,7 @@ def users_create(file: Path | None, email: str, password_stdin: bool, verified: 
 
     async def work(hydra: HydraCore) -> None:
         try:
-            user = await create_user(hydra.services, email, password, verified=verified, language=tags)
+            user = await administration.create_user(admin_of(hydra), email, password, verified=verified, language=tags)
         except EmailTaken as error:
             raise Failed(f"The address {email} has an account already.") from error
         click.echo(f"Created {user.email} ({user.id}).")
@@ -91,7 +104,8 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
     """Accounts, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        found = await hydra.services.store.users.page(await _user(hydra, after) if after else None, limit)
+        last = await _user(hydra, after) if after else None
+        found = await administration.list_users(admin_of(hydra), last, limit)
         show(
             [
                 {
@@ -121,7 +135,7 @@ def users_language(file: Path | None, email: str, language: str) -> None:
 
     async def work(hydra: HydraCore) -> None:
         user = await _user(hydra, email)
-        await set_language(hydra.services, user, tags)
+        await administration.set_language(admin_of(hydra), user.id, tags)
         click.echo(f"{user.email} is written to in {tags}.")
 
     with_hydra(work, file)
@@ -133,11 +147,14 @@ def _tags(language: str) -> str:
     return tags
 
 
-def _account_command(verb: str, act: Callable[..., Awaitable[None]], done: str) -> Callable[..., None]:
+Act = Callable[[Admin, str], Awaitable[object]]
+
+
+def _account_command(verb: str, act: Act, done: str) -> Callable[..., None]:
     def command(file: Path | None, email: str) -> None:
         async def work(hydra: HydraCore) -> None:
             user = await _user(hydra, email)
-            await act(hydra.services, user)
+            await act(admin_of(hydra), user.id)
             click.echo(f"{done} {user.email}.")
 
         with_hydra(work, file)
@@ -146,7 +163,7 @@ def _account_command(verb: str, act: Callable[..., Awaitable[None]], done: str) 
     return says_why(command)
 
 
-def _add(group: click.Group, verb: str, act: Callable[..., Awaitable[None]], done: str, *, asks: bool = False) -> None:
+def _add(group: click.Group, verb: str, act: Act, done: str, *, asks: bool = False) -> None:
     command = click.argument("email")(click.pass_obj(_account_command(verb, act, done)))
     if asks:
         command = click.confirmation_option(prompt="This cannot be undone. Go on?")(command)
@@ -158,10 +175,12 @@ def sessions() -> None:
     """Sign-ins."""
 
 
-_add(users, "disable", disable_user, "Disabled")
-_add(users, "enable", enable_user, "Enabled")
-_add(users, "delete", delete_user, "Deleted", asks=True)
-_add(sessions, "revoke", revoke_sessions, "Ended every session of")
+_add(users, "disable", administration.disable_user, "Disabled")
+_add(users, "enable", administration.enable_user, "Enabled")
+_add(users, "delete", administration.delete_user, "Deleted", asks=True)
+_add(users, "force-reset", administration.force_reset, "Voided the password of")
+_add(users, "mark-verified", administration.mark_verified, "Marked as verified:")
+_add(sessions, "revoke", administration.end_sessions, "Ended every session of")
 
 
 @click.group()
@@ -187,7 +206,7 @@ def keys_list(file: Path | None, as_json: bool) -> None:
                     "signs from": key.active_from.isoformat(),
                     "expires": key.expires_at.isoformat() if key.expires_at else "",
                 }
-                for key, state in hydra.services.keys.states()
+                for key, state in await administration.list_keys(admin_of(hydra))
             ],
             as_json,
         )
@@ -203,7 +222,7 @@ def keys_rotate(file: Path | None, emergency: bool) -> None:
     """Publish a new key; every node takes it up without a restart."""
 
     async def work(hydra: HydraCore) -> None:
-        key = await hydra.rotate_keys(emergency=emergency)
+        key = await administration.rotate_keys(admin_of(hydra), emergency=emergency)
         ends = ", when every key of before ends" if emergency else ""
         click.echo(f"Published {key.kid}; it signs from {key.active_from.isoformat()}{ends}.")
 
@@ -228,7 +247,7 @@ def mail_list(file: Path | None, limit: int, as_json: bool) -> None:
             [
                 {
                     "id": intent.id,
-                    "state": "dead" if intent.dead else "sending" if intent.lease else "waiting",
+                    "state": intent.state,
                     "kind": intent.kind,
                     "address": intent.address_key,
                     "created": intent.created_at.isoformat(),
@@ -236,7 +255,7 @@ def mail_list(file: Path | None, limit: int, as_json: bool) -> None:
                     "due": intent.due_at.isoformat() if intent.due_at else "",
                     "error": intent.error,
                 }
-                for intent in await hydra.services.store.outbox.list(limit)
+                for intent in await administration.mail_at_hand(admin_of(hydra), limit)
             ],
             as_json,
         )
@@ -255,9 +274,26 @@ def mail_retry(file: Path | None, intent_id: str | None, every: bool) -> None:
         raise click.UsageError("Name one ID, or say --all.")
 
     async def work(hydra: HydraCore) -> None:
-        revived = await hydra.services.store.outbox.revive(intent_id, hydra.services.now())
-        if intent_id and not revived:
-            raise Failed(f"No dead letter has the id {intent_id}.")
+        admin = admin_of(hydra)
+        if intent_id is None:
+            revived = await administration.retry_dead_mail(admin)
+        else:
+            revived = 1
+            await administration.retry_mail(admin, intent_id)
         click.echo(f"{revived} due again.")
+
+    with_hydra(work, file)
+
+
+@mail.command("drop")
+@click.argument("intent_id", metavar="ID")
+@click.pass_obj
+@says_why
+def mail_drop(file: Path | None, intent_id: str) -> None:
+    """Give a mail up for good: it is never sent."""
+
+    async def work(hydra: HydraCore) -> None:
+        await administration.drop_mail(admin_of(hydra), intent_id)
+        click.echo("Dropped 1.")
 
     with_hydra(work, file)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hydracore.cli.data import with_hydra
+from hydracore.cli.data import admin_of, with_hydra
 from hydracore.cli.output import Failed, says_why, show
 from hydracore.config import load
 from hydracore.core import HydraCore
@@ -28,6 +28,7 @@ def explain(file: Path | None, request_id: str, as_json: bool) -> None:
 
     async def work(hydra: HydraCore) -> None:
         now = hydra.services.now()
+        await admin_of(hydra).saw("explain", request=request_id)
         found = await hydra.services.store.refusals.of_request(request_id, now)
         if not found:
             raise Failed(

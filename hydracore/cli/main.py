@@ -10,6 +10,7 @@ import click
 
 import hydracore
 from hydracore.cli import data
+from hydracore.cli.admin import admin
 from hydracore.cli.explain import explain
 from hydracore.cli.extended import Extended
 from hydracore.cli.moving import users_export, users_import
@@ -84,7 +85,7 @@ def openapi(file: Path | None) -> None:
     click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
 
 
-for command in (data.users, data.sessions, data.keys, data.mail, secret, webhooks, explain):
+for command in (admin, data.users, data.sessions, data.keys, data.mail, secret, webhooks, explain):
     main.add_command(command)
 data.mail.add_command(preview)
 data.users.add_command(users_import)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import click
 
-from hydracore.cli.data import with_hydra
+from hydracore.cli.data import admin_of, with_hydra
 from hydracore.cli.output import Failed, says_why
 from hydracore.core import HydraCore
 from hydracore.errors import HashingOverloaded, StoreUnavailable
@@ -56,16 +56,11 @@ def users_import(
         services = hydra.services
         kind = sources(services.now, parameters)[origin or ""]
         lines = mapped(kind.read(source), kind, services.registry.members, verified=verified)
-        with _bar(source) as bar, Import(services, _tell, dry=dry_run) as run:
-            reports.append(run.report)
-            for batch in _batches(lines):
-                try:
-                    await run.take(batch)
-                except (StoreUnavailable, HashingOverloaded) as error:
-                    away = isinstance(error, StoreUnavailable)
-                    why = "The database does not answer." if away else "No hash is made within password.hash_timeout."
-                    raise Failed(f"{why} All before {batch[0].place} is done: run the import again.") from error
-                bar.update(batch[-1].upto - bar.pos)
+        async with admin_of(hydra).doing("users.import", origin=origin or "ours", dry_run=dry_run) as told:
+            with _bar(source) as bar, Import(services, _tell, dry=dry_run) as run:
+                reports.append(run.report)
+                await _take(run, lines, bar)
+            told["imported"] = run.report.imported
 
     try:
         with_hydra(work, file)
@@ -90,9 +85,11 @@ def users_export(file: Path | None, target: Path | None) -> None:
     async def work(hydra: HydraCore) -> None:
         store, last, count = hydra.services.store.users, None, 0
         with _written(target) as out:
-            while page := await store.page(last, _PAGE):
-                out.writelines(line_of(user) + "\n" for user in page)
-                last, count = page[-1], count + len(page)
+            async with admin_of(hydra).doing("users.export") as told:
+                while page := await store.page(last, _PAGE):
+                    out.writelines(line_of(user) + "\n" for user in page)
+                    last, count = page[-1], count + len(page)
+                told["exported"] = count
         click.echo(f"Exported {count}.", err=True)
 
     with_hydra(work, file)
@@ -103,6 +100,17 @@ def _hash_config(file: TextIO | None) -> HashConfig | None:
         return HashConfig.parse(file.read()) if file else None
     except ValueError as error:
         raise Failed(f"--hash-config: {error}") from error
+
+
+async def _take(run: Import, lines: Iterable[Mapped], bar: Any) -> None:
+    for batch in _batches(lines):
+        try:
+            await run.take(batch)
+        except (StoreUnavailable, HashingOverloaded) as error:
+            away = isinstance(error, StoreUnavailable)
+            why = "The database does not answer." if away else "No hash is made within password.hash_timeout."
+            raise Failed(f"{why} All before {batch[0].place} is done: run the import again.") from error
+        bar.update(batch[-1].upto - bar.pos)
 
 
 def _batches(lines: Iterable[Mapped]) -> Iterator[Sequence[Mapped]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hydracore.cli.data import with_hydra
+from hydracore.cli.data import admin_of, with_hydra
 from hydracore.cli.output import says_why, show
 from hydracore.core import HydraCore
 from hydracore.flows.sealing import Need, last_used, needs, reseal
@@ -55,6 +55,8 @@ def secret_reseal(file: Path | None) -> None:
     """Seal signing keys and waiting mails anew, under the secret of this server."""
 
     async def work(hydra: HydraCore) -> None:
-        click.echo(f"Sealed anew: {await reseal(hydra.services)}.")
+        async with admin_of(hydra).doing("secret.reseal") as told:
+            told["sealed"] = sealed = await reseal(hydra.services)
+        click.echo(f"Sealed anew: {sealed}.")
 
     with_hydra(work, file)

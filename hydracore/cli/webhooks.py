@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from hydracore.cli.data import with_hydra
+from hydracore.cli.data import admin_of, with_hydra
 from hydracore.cli.output import Failed, says_why, show
 from hydracore.core import HydraCore
+from hydracore.errors import NotFound
 from hydracore.flows import webhooks as flow
 from hydracore.models import Delivery
 from hydracore.webhooks.courier import in_words
@@ -38,6 +39,7 @@ def webhooks_list(file: Path | None, name: str, every: bool, limit: int, as_json
 
     async def work(hydra: HydraCore) -> None:
         states = flow.EVERY if every else flow.UNDELIVERED
+        await admin_of(hydra).saw("webhooks.list")
         found = await flow.list_deliveries(hydra.services, limit, endpoint=_known(hydra, name), states=states)
         show([_row(hydra, delivery) for delivery in found], as_json)
 
@@ -71,13 +73,14 @@ def webhooks_retry(file: Path | None, delivery_id: str | None, every: bool, name
         raise click.UsageError("Name one ID, or say --all, and of which.")
 
     async def work(hydra: HydraCore) -> None:
-        if delivery_id:
-            if not await flow.send_again(hydra.services, delivery_id):
-                raise Failed(f"No event that nobody is sending has the id {delivery_id}.")
-            click.echo("1 due now.")
-            return
-        sent = await flow.send_all_again(hydra.services, endpoint=_known(hydra, name), since=_utc(since))
-        click.echo(f"{sent} due now.")
+        endpoint = _known(hydra, name)
+        async with admin_of(hydra).doing("webhooks.retry", delivery=delivery_id or "", webhook=name) as told:
+            if delivery_id is None:
+                sent = await flow.send_all_again(hydra.services, endpoint=endpoint, since=_utc(since))
+            elif not (sent := await flow.send_again(hydra.services, delivery_id)):
+                raise NotFound(f"No event that nobody is sending has the id {delivery_id}.")
+            told["sent"] = sent
+        click.echo(f"{sent:d} due now.")
 
     with_hydra(work, file)
 
@@ -91,9 +94,11 @@ def webhooks_replay(file: Path | None, name: str, since: datetime | None) -> Non
     """Have all events that were delivered to a webhook sent again."""
 
     async def work(hydra: HydraCore) -> None:
-        sent = await flow.send_all_again(
-            hydra.services, endpoint=_known(hydra, name), since=_utc(since), states=("delivered",)
-        )
+        endpoint = _known(hydra, name)
+        async with admin_of(hydra).doing("webhooks.replay", webhook=name) as told:
+            told["sent"] = sent = await flow.send_all_again(
+                hydra.services, endpoint=endpoint, since=_utc(since), states=("delivered",)
+            )
         click.echo(f"{sent} due now.")
 
     with_hydra(work, file)
@@ -107,8 +112,10 @@ def webhooks_send_test(file: Path | None, name: str) -> None:
     """Post an event webhook.test from here, now, and say what is answered."""
 
     async def work(hydra: HydraCore) -> None:
+        endpoint = _known(hydra, name)
+        await admin_of(hydra).saw("webhooks.send_test", webhook=name)
         try:
-            answer = await flow.send_test(hydra.services, _known(hydra, name))
+            answer = await flow.send_test(hydra.services, endpoint)
         except NoAnswer as error:
             raise Failed(f"{name} did not answer: {error}.") from error
         if not 200 <= answer.status < 300:

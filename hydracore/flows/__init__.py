@@ -13,6 +13,8 @@ closing.py       an account that its owner closes
 export.py        what is held about an account
 undo.py          the tokens that undo
 account.py       what operators do to accounts
+administration.py audit.py admin_tokens.py paging.py   what administrators do, on record, by which tokens, in pages
+signing_keys.py  another signing key
 sweep.py         what the passing of time does
 messages.py      what a mail says, decided when it is sent
 

@@ -14,7 +14,7 @@ from hydracore.flows.passwords import judge_new_password
 from hydracore.flows.services import Services
 from hydracore.flows.session import open_session, plan_session
 from hydracore.limits import Spend
-from hydracore.models import Address, Grant, User
+from hydracore.models import Address, Grant, MailKind, User
 
 
 async def register(
@@ -62,8 +62,9 @@ async def _begun(services: Services, user: User, network: str, device: str) -> G
 
 
 async def _add(services: Services, user: User) -> None:
-    unproven = services.mail_with("verify_email", user.address_key, language=user.language)
-    mail = nullcontext() if user.email_verified else unproven
+    kind: MailKind = "verify_email" if user.password_hash else "reset_password"
+    needed = services.mail_with(kind, user.address_key, language=user.language)
+    mail = nullcontext() if user.email_verified and user.password_hash else needed
     async with mail:
         if not await services.store.users.add(user):
             raise EmailTaken().because("the address has an account")
@@ -72,17 +73,18 @@ async def _add(services: Services, user: User) -> None:
 async def _new_user(
     services: Services,
     address: Address,
-    password: str,
+    password: str | None,
     *,
+    user_id: str = "",
     verified: bool = False,
     profile: Mapping[str, Any] = MappingProxyType({}),
     language: str = "",
 ) -> User:
     return User(
-        id=services.token(16),
+        id=user_id or services.token(16),
         email=address.email,
         address_key=address.key,
-        password_hash=await services.passwords.hash(password),
+        password_hash="" if password is None else await services.passwords.hash(password),
         created_at=services.now(),
         email_verified=verified,
         profile=dict(profile),
@@ -90,14 +92,18 @@ async def _new_user(
     )
 
 
-async def create_user(services: Services, email: str, password: str, *, verified: bool, language: str = "") -> User:
-    """What an operator does: no limits, no session; a code is mailed unless ``verified``.
+async def create_user(
+    services: Services, email: str, password: str | None, *, verified: bool, language: str = "", user_id: str = ""
+) -> User:
+    """What an operator does: no limits, no session. Without a password the owner is mailed how to set one; with one a
+    code is mailed unless ``verified``. Without ``user_id`` the account has a new id.
 
     Raises ``ValueError`` for what is no address, :class:`EmailTaken`, :class:`ValidationFailed`.
     """
     address = parse_address(email)
-    await judge_new_password(services, password, address.email, "password")
-    user = await _new_user(services, address, password, verified=verified, language=language)
+    if password is not None:
+        await judge_new_password(services, password, address.email, "password")
+    user = await _new_user(services, address, password, user_id=user_id, verified=verified, language=language)
     event = services.stamped(Registered(user_id=user.id))
     await _add(services, replace(user, untold=services.untold(event)))
     services.announce(event)

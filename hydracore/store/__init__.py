@@ -6,6 +6,7 @@ documents.py  one collection: models in and out, driver errors translated
 indexes.py    which indexes there must be
 turns.py      how many operations are under way at once
 users.py sessions.py codes.py outbox.py keys.py   one collection each
+admin.py      admin tokens, and what was done with them
 embedded.py   the private mongod
 
 Invariants live in the database: a unique index or one atomic operation, never a look and then an

@@ -43,7 +43,15 @@ OWN = (
             Index([("expires_at", 1)], expire_after=_DAY),
         ],
     ),
-    Collection("outbox", [Index([("dead", 1), ("due_at", 1)]), Index([("lease", 1)]), Index([("address_key", 1)])]),
+    Collection(
+        "outbox",
+        [
+            Index([("dead", 1), ("due_at", 1)]),
+            Index([("dead", 1), ("_id", 1)]),
+            Index([("lease", 1)]),
+            Index([("address_key", 1)]),
+        ],
+    ),
     Collection(
         "deliveries",
         [
@@ -54,6 +62,22 @@ OWN = (
     ),
     Collection("keys", [Index([("sequence", 1)], unique=True)]),
     Collection("secrets"),
+    Collection(
+        "admin_tokens",
+        [
+            Index([("digest", 1)], unique=True),
+            Index([("created_at", 1)]),
+            Index([("expires_at", 1)], expire_after=30 * _DAY),  # Listed for a while as what they were.
+        ],
+    ),
+    Collection(
+        "audit",
+        [
+            Index([("at", -1), ("_id", -1)]),
+            Index([("user_id", 1), ("at", -1), ("_id", -1)]),
+            Index([("expires_at", 1)], expire_after=0),
+        ],
+    ),
     Collection("refusals", [Index([("request_id", 1)]), Index([("expires_at", 1)], expire_after=0)], durable=False),
 )
 

@@ -66,6 +66,15 @@ class Outbox:
         """What holds a sealed message, by id, those after the one given."""
         return await self._intents.many({"_id": {"$gt": after}, "sealed": {"$ne": None}}, [("_id", 1)], limit)
 
+    async def page(self, dead: bool | None, after: str, limit: int) -> "list[MailIntent]":
+        """Those with an id beyond the one that is ``after``, by id; ``dead`` ones, or those that wait, alone."""
+        query: dict[str, Any] = {} if dead is None else {"dead": dead}
+        return await self._intents.many({**query, "_id": {"$gt": after}}, [("_id", 1)], limit)
+
+    async def drop(self, intent_id: str) -> bool:
+        """Give one up for good that nobody is sending; False where there is none."""
+        return await self._intents.take({"_id": intent_id, **_FREE}) is not None
+
     async def list(self, limit: int) -> list[MailIntent]:
         """Dead letters first, then what waits, the most pressing first."""
         return await self._intents.many({}, [("dead", -1), ("due_at", 1)], limit)

@@ -12,6 +12,7 @@ from hydracore.meters import UNMEASURED, Meters
 from hydracore.recent import RecentSessions
 from hydracore.records import Collection
 from hydracore.store import indexes
+from hydracore.store.admin import AdminTokens, Audit
 from hydracore.store.codes import Codes
 from hydracore.store.deliveries import Deliveries
 from hydracore.store.documents import Source, answer, reason
@@ -42,6 +43,8 @@ class Store:
     keys: SigningKeys
     refusals: Refusals
     secrets: SecretsSeen
+    admin_tokens: AdminTokens
+    audit: Audit
 
     def __init__(
         self,
@@ -87,6 +90,8 @@ class Store:
         self.keys = SigningKeys(source("keys"))
         self.refusals = Refusals(source("refusals"))
         self.secrets = SecretsSeen(source("secrets"))
+        self.admin_tokens = AdminTokens(source("admin_tokens"))
+        self.audit = Audit(source("audit"))
 
     def collection(self, name: str) -> Any:
         """The driver's collection that was declared under that name. Raises ``LookupError``."""

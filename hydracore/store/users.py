@@ -1,5 +1,6 @@
 """Accounts."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -59,6 +60,14 @@ class Users:
         kept = {"digest": {"$in": list(digests)}, "expires_at": {"$gt": now}}
         return await self._users.one({"addresses": {"$elemMatch": kept}})
 
+    async def search(self, prefix: str, after: str, limit: int) -> list[User]:
+        """Those whose address key begins with ``prefix``, in the order of the keys, beyond the one that is ``after``: a
+        range of the index that makes addresses unique, however many accounts there are."""
+        query: dict[str, Any] = {"$gt": after} if after else {"$gte": prefix}
+        if prefix:
+            query["$lt"] = prefix + chr(sys.maxunicode)
+        return await self._users.many({"address_key": query}, [("address_key", 1)], limit)
+
     async def page(self, after: User | None, limit: int) -> list[User]:
         """Oldest first; ``after`` is the last one of the page before."""
         query: Mapping[str, Any] = {}
@@ -78,6 +87,16 @@ class Users:
             update = {"$set": {**proven, "networks": []}, "$inc": {"epoch": 1}}
         unverified = {"epoch": epoch, "email_verified": False, "disabled": False}
         return await self._change(user_id, unverified, update, untold)
+
+    async def vouch(self, user_id: str, untold: Untold = ()) -> User | None:
+        """An operator's word: the address is proven. None where it is already, or there is no such account."""
+        return await self._change(user_id, {"email_verified": False}, {"$set": {"email_verified": True}}, untold)
+
+    async def void_password(self, user_id: str, untold: Untold = ()) -> User | None:
+        """An operator's word: the password is none any more, and a new epoch ends the rest. None for an account
+        of an authenticator, which has none here, and where there is no such account."""
+        update = {"$set": {**_hash(""), "networks": []}, "$inc": {"epoch": 1}}
+        return await self._change(user_id, {"authority": {"$in": ["", None]}}, update, untold)
 
     async def reset_password(
         self,

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Literal, TypeVar, cast
 
-Access = Literal["public", "unverified", "verified"]
+from hydracore.models import Scope
+
+Access = Literal["public", "unverified", "verified", "scoped"]
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 _MARK = "hydracore_access"
 _STAYS = "hydracore_access_stays"
+_SCOPE = "hydracore_scope"
 
 
 def public(target: Target) -> Target:
@@ -24,6 +27,23 @@ def unverified(target: Target) -> Target:
 def verified(target: Target) -> Target:
     """It answers whoever is signed in and has proven the address."""
     return _marked(target, "verified")
+
+
+def scoped(scope: Scope) -> Callable[[Target], Target]:
+    """A method of the Admin API: it answers whoever holds an admin token with that scope."""
+
+    def mark(target: Target) -> Target:
+        marked = _marked(target, "scoped")
+        setattr(marked, _SCOPE, scope)
+        return marked
+
+    return mark
+
+
+def scope_of(endpoint: type, method: str) -> Scope | None:
+    """What was said by :func:`scoped` for a method; None where nothing was."""
+    scope: Scope | None = getattr(getattr(endpoint, method.lower()), _SCOPE, None)
+    return scope
 
 
 def always_public(target: Target) -> Target:

@@ -64,6 +64,9 @@ class Web:
     proxies: Proxies
     cookies: Cookies
     origins: tuple[str, ...]
+    """Those whose pages may send what changes something, our own first."""
+    allowed_origins: tuple[str, ...]
+    """Those whose pages may read answers (CORS)."""
     not_ready: Callable[[], Awaitable[str]]
     refusals: Refusals
     headers: Mapping[str, str]
@@ -437,7 +440,7 @@ class Endpoint(RequestHandler):
     def _allow_origin(self) -> None:
         """CORS for the configured origins, and for them alone."""
         origin = self.request.headers.get("Origin", "").lower()
-        if origin in self.web.services.settings.server.allowed_origins:
+        if origin in self.web.allowed_origins:
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
             self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")

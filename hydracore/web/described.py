@@ -10,6 +10,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 Credentials = Literal["bearer", "cookie", "refresh_cookie", "basic", "none"]
 
 _MARK = "hydracore_described"
+_ASKS = "hydracore_asks"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,22 @@ def described(
         return method
 
     return mark
+
+
+def asks(schema: str) -> Callable[[Method], Method]:
+    """The schema that the method's query is held against: what it may ask for, and how."""
+
+    def mark(method: Method) -> Method:
+        setattr(method, _ASKS, schema)
+        return method
+
+    return mark
+
+
+def query_of(endpoint: type, method: str) -> str:
+    """The name of that schema; "" where there is none."""
+    name: str = getattr(getattr(endpoint, method.lower()), _ASKS, "")
+    return name
 
 
 def description_of(endpoint: type, method: str) -> Description | None:

@@ -61,13 +61,12 @@ class Published(Endpoint):
 
 def published(document: Mapping[str, Any]) -> dict[str, File]:
     """The files by their paths."""
-    description = _file(
-        json.dumps(document, ensure_ascii=False).encode(),
-        "application/json; charset=UTF-8",
-        f"public, max-age={_DESCRIPTION_MAX_AGE}",
-        {"Access-Control-Allow-Origin": "*"},
-    )
-    return {"/openapi.json": description, **_viewer()}
+    return {"/openapi.json": description_file(document, {"Access-Control-Allow-Origin": "*"}), **_viewer()}
+
+
+def description_file(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> File:
+    caching = f"public, max-age={_DESCRIPTION_MAX_AGE}"
+    return _file(json.dumps(document, ensure_ascii=False).encode(), "application/json; charset=UTF-8", caching, headers)
 
 
 @cache

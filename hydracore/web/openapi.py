@@ -12,19 +12,22 @@ from hydracore.errors import (
     EmailNotVerified,
     HeadersTooLarge,
     HydraError,
+    InvalidAdminToken,
+    MissingScope,
     NotAuthenticated,
     Overloaded,
     PayloadTooLarge,
     StoreUnavailable,
+    TooManyRequests,
     Unavailable,
     UnsupportedMediaType,
     ValidationFailed,
 )
-from hydracore.web.access import access_of
+from hydracore.web.access import access_of, scope_of
 from hydracore.web.base import Endpoint
 from hydracore.web.components import Components
 from hydracore.web.cookies import Cookies
-from hydracore.web.described import Description, description_of
+from hydracore.web.described import Description, description_of, query_of
 
 # The API's own version. The server's is nobody's business (ASVS 5.0, 13.4.6).
 _VERSION = "1.0"
@@ -36,7 +39,13 @@ entry for each thing that is wrong with the body. Any call also answers HEAD whe
 to the operator when you ask why.
 
 Browsers keep the two cookies and send them from this site's own pages; programs send `Authorization: Bearer`."""
+_ABOUT_ADMIN = """What administrators do, each of it on record. JSON in, JSON out.
+
+Whoever asks sends `Authorization: Bearer` with an admin token, which has scopes and an end: `hydracore admin tokens
+create` makes one. No cookie and no other origin counts here. A refusal is a sentence for people (`detail`) and a name
+for machines (`code`); 422 has a list in `detail`. Every answer has an `X-Request-Id`, which is in the audit, too."""
 _WORDS = {
+    "admin": "For administrators.",
     "auth": "Accounts, sign-ins and sessions.",
     "service": "For operators' tools and other services.",
 }
@@ -63,13 +72,32 @@ class Listed:
 def document(config: Config, listed: Iterable[Listed], answers: Mapping[str, Any]) -> dict[str, Any]:
     """The whole description; ``answers`` has the schemas of refusals. Raises ``ValueError`` for a call of ours that
     says nothing of itself."""
+    told = {"title": config.mail.product, "version": _VERSION, "description": _ABOUT}
+    return _written(config, told, config.public_url.rstrip("/") or "/", listed, answers, _security_schemes(config))
+
+
+def admin_document(config: Config, listed: Iterable[Listed], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """That of the Admin API. Raises as :func:`document`."""
+    told = {"title": f"{config.mail.product}, administration", "version": _VERSION, "description": _ABOUT_ADMIN}
+    scheme = {"type": "http", "scheme": "bearer", "description": "An admin token, which has the scope."}
+    return _written(config, told, "/", listed, answers, {"admin": scheme})
+
+
+def _written(
+    config: Config,
+    told: Mapping[str, str],
+    server: str,
+    listed: Iterable[Listed],
+    answers: Mapping[str, Any],
+    schemes: Mapping[str, Any],
+) -> dict[str, Any]:
     rows, schemas = list(listed), Components()
     writer = _Writer(config, schemas, answers)
     paths = {row.prefix + row.path: writer.item(row) for row in rows}
     return {
         "openapi": "3.1.0",
-        "info": {"title": config.mail.product, "version": _VERSION, "description": _ABOUT},
-        "servers": [{"url": config.public_url.rstrip("/") or "/"}],
+        "info": told,
+        "servers": [{"url": server}],
         "tags": [
             {"name": tag, "description": _WORDS.get(tag, f"Calls of the plugin {tag}.")}
             for tag in dict.fromkeys(row.of for row in rows)
@@ -77,7 +105,7 @@ def document(config: Config, listed: Iterable[Listed], answers: Mapping[str, Any
         "paths": paths,
         "components": {
             "schemas": schemas.there,
-            "securitySchemes": _security_schemes(config),
+            "securitySchemes": schemes,
             "headers": _HEADERS,
         },
     }
@@ -111,9 +139,16 @@ class _Writer:
             "operationId": _operation_id(row, method),
             **_words(said),
             "security": _security(row, method, said),
+            **self._query(row, method),
             **self._request(row, method, said),
             "responses": {**self._successes(row, said), **self._refusals(row, method, said, parameters)},
         }
+
+    def _query(self, row: Listed, method: str) -> dict[str, Any]:
+        if not (name := query_of(row.endpoint, method)):
+            return {}
+        rules = row.taken[name]["properties"]
+        return {"parameters": [{"name": key, "in": "query", "schema": rule} for key, rule in rules.items()]}
 
     def _request(self, row: Listed, method: str, said: Description | None) -> dict[str, Any]:
         if said is not None and said.takes:
@@ -189,8 +224,12 @@ def _words(said: Description | None) -> dict[str, str]:
 def _errors(row: Listed, method: str, said: Description | None, parameters: bool) -> Iterator[type[HydraError]]:
     """What a call may refuse with: its own errors, then those that its method, body and access bring along."""
     access = access_of(row.endpoint, method)
-    if access != "public":
+    if access == "scoped":
+        yield from (InvalidAdminToken, MissingScope, TooManyRequests)
+    elif access != "public":
         yield NotAuthenticated
+    if query_of(row.endpoint, method):
+        yield ValidationFailed
     if access == "verified":
         yield EmailNotVerified
     if said is not None:
@@ -206,6 +245,8 @@ def _errors(row: Listed, method: str, said: Description | None, parameters: bool
 
 def _security(row: Listed, method: str, said: Description | None) -> list[dict[str, list[str]]]:
     """The credentials that it looks at, any one of which is enough; none for a call that looks at none."""
+    if scope := scope_of(row.endpoint, method):
+        return [{"admin": [scope]}]
     if said is not None and said.by:
         return [{} if credentials == "none" else {credentials: []} for credentials in said.by]
     return [] if access_of(row.endpoint, method) == "public" else [{"bearer": []}, {"cookie": []}]

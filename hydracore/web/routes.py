@@ -4,6 +4,7 @@ import inspect
 import re
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tornado.routing import PathMatches, Rule
@@ -14,14 +15,16 @@ from hydracore.errors import PluginError
 from hydracore.loading import Owned
 from hydracore.records import Route
 from hydracore.registry import Registry
-from hydracore.validation import Schemas, answer_schemas, schemas_in
+from hydracore.validation import Schemas, admin_schemas, answer_schemas, schemas_in
 from hydracore.web import account, login, management, recovery, registration, service, session, verification
-from hydracore.web.access import access_of
+from hydracore.web.access import access_of, scope_of
+from hydracore.web.admin import server as admin_server
+from hydracore.web.admin import users as admin_users
 from hydracore.web.base import Endpoint, Origin, Web
 from hydracore.web.described import misdescribed
 from hydracore.web.dispatch import Nested, Row, pattern, sample
-from hydracore.web.docs import Published, published
-from hydracore.web.openapi import Listed, document
+from hydracore.web.docs import Published, description_file, published
+from hydracore.web.openapi import Listed, admin_document, document
 
 AUTH: dict[str, type[Endpoint]] = {
     "/me": session.Me,
@@ -55,6 +58,27 @@ MANAGEMENT: dict[str, type[Endpoint]] = {
     "/health/live": service.Live,
     "/health/ready": service.Ready,
     "/metrics": management.Metrics,
+}
+
+ADMIN_PREFIX = "/admin"
+ADMIN: dict[str, type[Endpoint]] = {
+    "/users": admin_users.Users,
+    "/users/{user_id}": admin_users.OneUser,
+    "/users/{user_id}/disable": admin_users.DisableUser,
+    "/users/{user_id}/enable": admin_users.EnableUser,
+    "/users/{user_id}/force-reset": admin_users.ForceReset,
+    "/users/{user_id}/mark-verified": admin_users.MarkVerified,
+    "/users/{user_id}/sessions": admin_users.Sessions,
+    "/users/{user_id}/sessions/{session_id}": admin_users.OneSession,
+    "/mail": admin_server.Mail,
+    "/mail/retry": admin_server.RetryAllMail,
+    "/mail/{mail_id}": admin_server.OneMail,
+    "/mail/{mail_id}/retry": admin_server.RetryMail,
+    "/keys": admin_server.Keys,
+    "/keys/rotate": admin_server.RotateKeys,
+    "/tokens": admin_server.Tokens,
+    "/tokens/{token_id}": admin_server.OneToken,
+    "/audit": admin_server.Audit,
 }
 
 Calls = tuple[tuple[type[Endpoint], Origin], ...]
@@ -96,6 +120,29 @@ def standalone(web: Web, prefix: str) -> Application:
 def operators(web: Web) -> Application:
     """What the management listener serves."""
     return Nested(web, _table(web, MANAGEMENT))
+
+
+def administrators(web: Web) -> Application:
+    """What the admin listener serves: its own schemas, and no other origin's pages."""
+    config = web.services.settings
+    web = replace(web, schemas=admin_schemas(), origins=(config.origin,), allowed_origins=(), plugins=())
+    table = _table(web, ADMIN, ADMIN_PREFIX)
+    file = description_file(admin_description(config))  # Published or not, what is amiss stops the start.
+    if config.server.docs:
+        table.append(_row(web, f"{ADMIN_PREFIX}/openapi.json", Published, file=file))
+    return Nested(web, table)
+
+
+def admin_description(config: Config) -> dict[str, Any]:
+    """What OpenAPI 3.1 says of the Admin API. Raises ``ValueError`` for a call that says nothing of itself, or that
+    asks for no scope."""
+    taken, answers = admin_schemas().by_name, answer_schemas()
+    for path, endpoint in ADMIN.items():
+        for method in endpoint.allowed():
+            if method != "OPTIONS" and scope_of(endpoint, method) is None:
+                raise ValueError(f"{endpoint.__name__} ({method} {path}) asks for no scope: decorate it with scoped")
+    rows = [Listed(ADMIN_PREFIX, path, each, "admin", taken, answers, ours=True) for path, each in ADMIN.items()]
+    return admin_document(config, rows, answers)
 
 
 def _auth_table(web: Web, prefix: str) -> list[Row]:

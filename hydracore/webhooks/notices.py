@@ -33,6 +33,7 @@ KINDS: Mapping[type[Event], Kind] = MappingProxyType(
         events.EmailVerified: Kind("user.email_verified", durable=True),
         events.PasswordChanged: Kind("user.password_changed", durable=True),
         events.PasswordReset: Kind("user.password_reset", durable=True),
+        events.PasswordVoided: Kind("user.password_voided", durable=True),
         events.EmailChanged: Kind("user.email_changed", durable=True),
         events.EmailChangeUndone: Kind("user.email_change_undone", durable=True),
         events.DeletionRequested: Kind("user.deletion_requested", durable=True),

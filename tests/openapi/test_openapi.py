@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from administering import both
 from described import Described
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from processes import StartServer, settings
@@ -18,6 +19,7 @@ from hydracore import HydraCore, StartupError
 from hydracore.config import load
 from hydracore.plugin import Endpoint, Forbidden, Route, described, hookimpl, public, verified
 from hydracore.web import routes
+from hydracore.web.admin.base import AdminEndpoint
 from hydracore.web.described import description_of, misdescribed
 
 EMAIL = {"type": "string", "format": "email", "maxLength": 254}
@@ -204,6 +206,65 @@ def test_examples(enabled: list[str]) -> None:
                     assert examples, path
                     for example in examples:
                         held.of(media["schema"]).validate(example)
+
+
+# -- of the Admin API ----------------------------------------------------------------------------------
+
+
+def test_the_admin_api() -> None:
+    """It has a valid document of its own, in which each call says the scope that it takes, what its query may have, and
+    how it refuses; every example is a good one. The public document has nothing of it."""
+    config = hydra().config
+    document = routes.admin_description(config)
+    OpenAPIV31SpecValidator(document).validate()
+    assert list(document["components"]["securitySchemes"]) == ["admin"]
+    assert len(document["paths"]) == len(routes.ADMIN)
+    for endpoint in routes.ADMIN.values():
+        methods = [method for method in endpoint.allowed() if method not in ("HEAD", "OPTIONS")]
+        assert list(misdescribed(endpoint, methods, routes.admin_schemas().by_name, routes.answer_schemas())) == []
+    users = document["paths"]["/admin/users"]
+    assert [(each["name"], each["in"]) for each in users["get"]["parameters"]] == [
+        *(("email", "query"), ("cursor", "query"), ("limit", "query"))
+    ]
+    assert users["get"]["security"] == [{"admin": ["users:read"]}]
+    assert set(users["post"]["responses"]) == {"201", "401", "403", "409", "413", "415", "422", "429", "431", "503"}
+    held = Described(document)
+    operations = [
+        each for item in document["paths"].values() for method, each in item.items() if method != "parameters"
+    ]
+    assert len({each["operationId"] for each in operations}) == len(operations)
+    for operation in operations:
+        assert set(operation["responses"]) >= {"401", "403", "429", "503"}
+        contents = [response.get("content") for response in operation["responses"].values()]
+        for content in [operation.get("requestBody", {}).get("content"), *contents]:
+            if content:
+                media = content["application/json"]
+                given = [example["value"] for example in media.get("examples", {}).values()]
+                for example in given or schema_at(document, content)["examples"]:
+                    held.of(media["schema"]).validate(example)
+    assert not [path for path in hydra().openapi()["paths"] if "admin" in path]
+
+
+def test_a_call_without_a_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of the Admin API that asks for no scope stops the start, by its name."""
+
+    class Open(AdminEndpoint):
+        @described("Anything", gives={204: ""})
+        async def get(self) -> None: ...
+
+    monkeypatch.setitem(routes.ADMIN, "/open", Open)
+    with pytest.raises(ValueError, match=r"Open \(GET /open\) asks for no scope: decorate it with scoped"):
+        routes.admin_description(hydra().config)
+
+
+async def test_admin_document_is_served(open_site: OpenSite) -> None:
+    """It is served by the listener whose calls it describes, for no other origin; server.docs takes it away."""
+    site = await open_site(both)
+    answer = await site.ask("GET", "/admin/openapi.json", Origin="https://app.example.com")
+    assert json.loads(answer.body) == routes.admin_description(site.hydra.config)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    silent = await open_site(both, server={"docs": False})
+    refused(await silent.ask("GET", "/admin/openapi.json"), 404, "not_found")
 
 
 # -- that each call says it ---------------------------------------------------------------------------

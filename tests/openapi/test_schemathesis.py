@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import OpenSite
+from administering import OWN, Desk, both
+from support import OpenSite, Site
 
 from hydracore.plugin import events, hookimpl
 
@@ -44,20 +45,39 @@ async def test_schemathesis(open_site: OpenSite, tmp_path: Path, limits: bool, p
         limits=LIMITS if limits else {"enabled": False},
     )
     await site.verified("grace@example.com")
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")]
+    told = await asked_by(site, tmp_path, "/openapi.json", "schemathesis.toml", phases, examples)
+    assert "25 selected / 25 total" in told
+    assert (events.Limited in listener.heard) == limits
+
+
+@pytest.mark.gen_test(timeout=600)
+async def test_the_admin_api(open_site: OpenSite, tmp_path: Path) -> None:
+    """Every check holds for every call of the Admin API, too, by a token that may do all."""
+    desk = Desk(await open_site(both, store=OWN))
+    token = await desk.make_token()
+    phases, environment = "examples,coverage,fuzzing", {"ADMIN_TOKEN": token}
+    told = await asked_by(desk.site, tmp_path, "/admin/openapi.json", "admin.toml", phases, 5, **environment)
+    assert "20 selected / 20 total" in told
+    assert {entry.action for entry in await desk.entries()} >= {"users.create", "users.search", "keys.rotate"}
+
+
+async def asked_by(
+    site: Site, folder: Path, document: str, config: str, phases: str, examples: int, **environment: str
+) -> str:
+    """What schemathesis tells, which has found nothing."""
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / config)]
     options = ["--checks", "all", "--phases", phases, "--max-examples", str(examples), "--continue-on-failure"]
     asking = await asyncio.create_subprocess_exec(
         *command,
         "run",
-        f"{site.url}/openapi.json",
+        f"{site.url}{document}",
         *options,
         "--no-color",
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(HERE), **environment},
         stdout=PIPE,
         stderr=STDOUT,
     )
     told, _ = await asking.communicate()
     assert asking.returncode == 0, told.decode()
-    assert "25 selected / 25 total" in told.decode()
-    assert (events.Limited in listener.heard) == limits
+    return told.decode()

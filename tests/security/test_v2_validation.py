@@ -40,6 +40,7 @@ LIMITS = {
     "mails asked for, per network": ["mail_network"],
     "registrations, per network": ["register_network"],
     "reset tokens tried, per network": ["reset_network"],
+    "admin tokens refused, per network": ["admin_network"],
 }
 SECONDS = {"a minute": 60, "in 5 minutes": 300, "an hour": 3600}
 
@@ -259,7 +260,8 @@ async def test_v2_4_1_automation_is_slowed(open_site: OpenSite) -> None:
 async def test_v2_4_1_costly_work_is_bounded(open_site: OpenSite, expected_logs: list[str]) -> None:
     """Hashing takes no more than its queue: what comes on top is 503 at once, with Retry-After."""
     expected_logs.append("unavailable")
-    cost = {"profile": "standard", "hash_threads": 1, "hash_queue": 2, "time_cost": 4}
+    # However busy this machine is, what has its place in the queue is judged.
+    cost = {"profile": "standard", "hash_threads": 1, "hash_queue": 2, "time_cost": 4, "hash_timeout": 60}
     site = await open_site(password=cost)
     await site.register()
     answers = await asyncio.gather(*(site.post("login", WRONG) for _ in range(30)))

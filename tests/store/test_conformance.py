@@ -12,7 +12,19 @@ from support import DRIVERS
 from tornado.ioloop import IOLoop
 
 from hydracore.errors import EmailTaken, StartupError, StoreUnavailable
-from hydracore.models import Address, Backlog, Closing, Code, Former, MailIntent, Session, SigningKey, User
+from hydracore.models import (
+    Address,
+    AdminToken,
+    AuditEntry,
+    Backlog,
+    Closing,
+    Code,
+    Former,
+    MailIntent,
+    Session,
+    SigningKey,
+    User,
+)
 from hydracore.records import Collection, Index
 from hydracore.store import Store
 
@@ -30,7 +42,7 @@ def store(io_loop: IOLoop, request: pytest.FixtureRequest) -> Iterator[Store]:
     async def start() -> None:
         opened.open(uri)
         await opened.ensure()
-        for name in ("users", "sessions", "codes", "outbox", "keys"):
+        for name in ("users", "sessions", "codes", "outbox", "keys", "admin_tokens", "audit"):
             await opened.collection(name).delete_many({})
 
     io_loop.run_sync(start)
@@ -468,7 +480,7 @@ async def test_writes_are_durable(mongod_uri: str) -> None:
     """What a client is told is acknowledged by most members, from their journals."""
     store = Store(driver="pymongo", database="durable", timeout=5)
     store.open(mongod_uri)
-    for name in ("users", "sessions", "codes", "outbox", "keys"):
+    for name in ("users", "sessions", "codes", "outbox", "keys", "admin_tokens", "audit"):
         assert store.collection(name).write_concern.document == {"w": "majority", "j": True}
     await store.close()
 
@@ -515,3 +527,82 @@ async def test_another_time_to_expire(mongod_uri: str) -> None:
     await stores[0].drop()
     for store in stores:
         await store.close()
+
+
+async def test_searches(store: Store) -> None:
+    """Accounts are found by what their key begins with, beyond the one that the page before ended with."""
+    for number, key in enumerate(("a@x.org", "ab@x.org", "ab\U0001f600@x.org", "b@x.org", "ä@x.org")):
+        await store.users.add(user(number, address_key=key))
+    assert [found.id for found in await store.users.search("ab", "", 10)] == ["user1", "user2"]
+    assert [found.id for found in await store.users.search("a", "a@x.org", 1)] == ["user1"]
+    assert [found.id for found in await store.users.search("", "b@x.org", 10)] == ["user4"]
+    assert len(await store.users.search("", "", 10)) == 5
+    assert await store.users.search("c", "", 10) == []
+
+
+async def test_an_operators_word(store: Store) -> None:
+    """Of 20 that vouch for an address at once one does it; a voided password begins a new epoch, and an authenticator's
+    account has none to void."""
+    await store.users.add(user())
+    await store.users.add(user(2, authority="ldap"))
+    vouched = await asyncio.gather(*(store.users.vouch("user1") for _ in range(20)))
+    assert len([each for each in vouched if each and each.email_verified]) == 1
+    voided = await store.users.void_password("user1")
+    assert voided
+    assert (voided.password_hash, voided.epoch) == ("", 1)
+    assert await store.users.void_password("user2") is None
+    assert await store.users.void_password("nobody") is None
+
+
+async def test_admin_tokens(store: Store) -> None:
+    """A token is found by its digest until its end, and by none of two that are one; of 20 that revoke it at once one
+    does; when it was last used only moves on."""
+    token = AdminToken("t1", "desk", "digest", ["users:read"], NOW, LATER)
+    assert await store.admin_tokens.add(token)
+    assert not await store.admin_tokens.add(replace(token, id="t2"))
+    assert await store.admin_tokens.live("digest", NOW) == token
+    assert await store.admin_tokens.live("digest", LATER) is None
+    assert await store.admin_tokens.live("another", NOW) is None
+    for moment in (LATER, NOW):
+        await store.admin_tokens.used("t1", moment)
+    [used] = await store.admin_tokens.list(10)
+    assert used.last_used_at == LATER
+    revoked = await asyncio.gather(*(store.admin_tokens.revoke("t1", LATER) for _ in range(20)))
+    assert Counter(bool(each) for each in revoked) == {True: 1, False: 19}
+    assert await store.admin_tokens.live("digest", NOW) is None
+    assert await store.admin_tokens.by_digest("digest") == replace(token, revoked_at=LATER, last_used_at=LATER)
+
+
+async def test_audit(store: Store) -> None:
+    """Entries come the latest first, page after page, of one account where it is named, until their time is over; one
+    is concluded once."""
+    actor = {"kind": "cli", "id": "0", "name": "root", "network": "", "request_id": ""}
+    for number in range(4):
+        at = NOW + timedelta(seconds=number // 2)
+        entry = AuditEntry(f"e{number}", at, "x", actor, f"user{number % 2}", {"a": 1}, "begun", LATER)
+        assert await store.audit.add(entry)
+    page = await store.audit.page("", None, NOW, 3)
+    assert [entry.id for entry in page] == ["e3", "e2", "e1"]
+    assert [entry.id for entry in await store.audit.page("", (page[-1].at, "e1"), NOW, 3)] == ["e0"]
+    assert [entry.id for entry in await store.audit.page("user1", None, NOW, 3)] == ["e3", "e1"]
+    assert await store.audit.page("", None, LATER, 3) == []
+    for outcome in ("done", "rewritten"):
+        await store.audit.conclude("e3", outcome, {"b": outcome})
+    [last] = await store.audit.page("", None, NOW, 1)
+    assert (last.outcome, last.details) == ("done", {"a": 1, "b": "done"})
+
+
+async def test_pages_of_the_outbox(store: Store) -> None:
+    """Mail is listed by its ids, dead or waiting alone where that is asked, and dropped unless it is being sent."""
+    for number in range(4):
+        dead = number % 2 == 1
+        await store.outbox.add(MailIntent(f"m{number}", "reset_password", "x", NOW, dead=dead, due_at=NOW))
+    assert [intent.id for intent in await store.outbox.page(None, "", 3)] == ["m0", "m1", "m2"]
+    assert [intent.id for intent in await store.outbox.page(None, "m2", 3)] == ["m3"]
+    assert [intent.id for intent in await store.outbox.page(True, "", 3)] == ["m1", "m3"]
+    assert [intent.id for intent in await store.outbox.page(False, "m0", 3)] == ["m2"]
+    leased = await store.outbox.lease("mine", NOW, LATER)
+    assert leased
+    assert not await store.outbox.drop(leased.id)
+    assert await store.outbox.drop("m1")
+    assert not await store.outbox.drop("m1")

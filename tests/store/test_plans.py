@@ -4,9 +4,11 @@ import json
 from base64 import b64encode
 from typing import Any
 
+from administering import Desk, both
 from support import PASSWORD, OpenSite, tokens
 
 from hydracore.flows.sweep import sweep
+from hydracore.models import User
 from hydracore.webhooks.notices import KINDS
 
 EMAIL, OTHER, NEW = "ada@example.com", "countess@example.com", "an entirely new password"
@@ -89,6 +91,56 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, 
         # A few more for what sorts or counts, and the ring of keys, which is read whole.
         assert entry.get("docsExamined", 0) <= max(10, 2 * entry.get("nreturned", 0)), _told(entry)
     assert {"users", "sessions", "codes", "outbox", "deliveries", "keys", "refusals"} <= set(seen)
+
+
+async def test_administering_is_by_an_index(open_site: OpenSite) -> None:
+    """Looking for accounts by a prefix, page after page, reads one range of the index on addresses and no more of it
+    than the page has; every other call of the Admin API finds what it reads by an index, too."""
+    desk = Desk(await open_site(both, driver="pymongo"))
+    services = desk.site.hydra.services
+    names = [(f"s{number:04}", f"s{number:04}@example.com") for number in range(2000)]
+    await services.store.users.add_all([User(name, email, email, "", desk.clock()) for name, email in names])
+    await desk.site.register()
+    database = services.store._database
+    user = await desk.user()
+    await database.drop_collection("system.profile")  # What another test has left.
+    await database.command("profile", 2)
+    try:
+        found = await services.store.users.search("s1", "s1200@example.com", 21)
+        assert [each.id for each in found] == [f"s{number}" for number in range(1201, 1222)]
+        for path in (
+            *("/users?email=ada", "/users?limit=1", f"/users/{user.id}", f"/users/{user.id}/sessions", "/mail"),
+            *("/mail?state=dead", "/mail?state=waiting", "/tokens", "/audit", f"/audit?user_id={user.id}", "/keys"),
+        ):
+            page = await desk.get(path)
+            if page.get("next"):
+                await desk.get(f"{path}{'&' if '?' in path else '?'}cursor={page['next']}")
+        for action in ("disable", "enable", "mark-verified", "force-reset"):
+            await desk.post(f"/users/{user.id}/{action}")
+        await desk.delete(f"/users/{user.id}/sessions")
+        await desk.post("/mail/retry")
+        await desk.delete(f"/users/{user.id}")
+        assert (await desk.ask("GET", "/keys", token=f"hca1.{'A' * 43}")).code == 401
+    finally:
+        await database.command("profile", 0)
+    entries = await database["system.profile"].find({"ns": {"$not": {"$regex": "system"}}}).to_list(1000)
+    for entry in entries:
+        assert "COLLSCAN" not in entry.get("planSummary", ""), _told(entry)
+        assert not entry.get("hasSortStage") or "sessions" in entry["ns"], _told(entry)
+    assert {"users", "sessions", "outbox", "audit", "admin_tokens"} <= {
+        each["ns"].partition(".")[2] for each in entries
+    }
+    [searched] = [each for each in entries if "s1200@example.com" in str(each["command"].get("filter"))]
+    asked = {name: searched["command"][name] for name in ("find", "filter", "sort", "limit")}
+    told = await database.command({"explain": asked, "verbosity": "executionStats"})
+    plan, stats = told["queryPlanner"]["winningPlan"], told["executionStats"]
+    assert (plan["stage"], plan["inputStage"]["stage"], plan["inputStage"]["inputStage"]["stage"]) == (
+        *("LIMIT", "FETCH", "IXSCAN"),
+    )
+    range_ = plan["inputStage"]["inputStage"]
+    assert range_["indexName"] == "address_key_1"
+    assert range_["indexBounds"] == {"address_key": ['("s1200@example.com", "s1\U0010ffff")']}
+    assert (stats["totalKeysExamined"], stats["totalDocsExamined"]) == (21, 21)
 
 
 def _told(entry: dict[str, Any]) -> str:
