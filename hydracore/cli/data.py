@@ -38,7 +38,8 @@ async def opened(hydra: HydraCore, config: Config, work: Callable[[HydraCore], A
         await work(hydra)
 
 
-async def _user(hydra: HydraCore, email: str) -> User:
+async def user_of(hydra: HydraCore, email: str) -> User:
+    """The account of an address. Raises :class:`Failed`."""
     user = await find_user(hydra.services, email)
     if user is None:
         raise Failed(f"No account has the address {email}.")
@@ -84,14 +85,15 @@ def users_create(file: Path | None, email: str, password_stdin: bool, verified: 
 @users.command("list")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("--after", metavar="EMAIL", help="Only accounts that are younger than this one.")
+@click.option("--role", default="", help="Only accounts that have it.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 @says_why
-def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) -> None:
+def users_list(file: Path | None, limit: int, after: str | None, role: str, as_json: bool) -> None:
     """Accounts, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        found = await hydra.services.store.users.page(await _user(hydra, after) if after else None, limit)
+        found = await hydra.services.store.users.page(await user_of(hydra, after) if after else None, limit, role)
         show(
             [
                 {
@@ -100,6 +102,7 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
                     "verified": user.email_verified,
                     "disabled": user.disabled,
                     "language": user.language,
+                    "roles": list(user.roles),
                     "created": user.created_at.isoformat(),
                 }
                 for user in found
@@ -120,7 +123,7 @@ def users_language(file: Path | None, email: str, language: str) -> None:
     tags = _tags(language)
 
     async def work(hydra: HydraCore) -> None:
-        user = await _user(hydra, email)
+        user = await user_of(hydra, email)
         await set_language(hydra.services, user, tags)
         click.echo(f"{user.email} is written to in {tags}.")
 
@@ -136,7 +139,7 @@ def _tags(language: str) -> str:
 def _account_command(verb: str, act: Callable[..., Awaitable[None]], done: str) -> Callable[..., None]:
     def command(file: Path | None, email: str) -> None:
         async def work(hydra: HydraCore) -> None:
-            user = await _user(hydra, email)
+            user = await user_of(hydra, email)
             await act(hydra.services, user)
             click.echo(f"{done} {user.email}.")
 

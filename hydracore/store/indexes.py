@@ -32,6 +32,7 @@ OWN = (
             Index([("closing.ends_at", 1)], sparse=True),
             Index([("imported.work", 1)], sparse=True),
             Index([("untold.at", 1)], sparse=True),
+            Index([("roles", 1)], sparse=True),
         ],
     ),
     Collection("sessions", [Index([("user_id", 1)]), Index([("expires_at", 1)], expire_after=_DAY)]),

@@ -6,6 +6,7 @@ from tornado.web import RequestHandler
 
 from hydracore.errors import HydraError
 from hydracore.models import CurrentUser
+from hydracore.web.access import AsksWho, roles_of
 from hydracore.web.base import BEARER, Web, warn_of
 
 if TYPE_CHECKING:
@@ -14,15 +15,16 @@ else:
     _Base = object
 
 
-class CurrentUserMixin(_Base):
+class CurrentUserMixin(AsksWho, _Base):
     """Put it before ``RequestHandler``: ``self.current_user`` is then a
     :class:`~hydracore.models.CurrentUser` before ``get`` or ``post`` runs.
 
     The application's ``settings["hydracore"]`` is the HydraCore. Who is not signed in gets 401, who
     has not proven the address 403 ``email_not_verified``, both as HydraCore's JSON, with an ``X-Request-Id`` that
     ``hydracore explain`` knows, and the method does not run. Opt out by name: ``allow_unverified = True``, or
-    ``allow_anonymous = True``, with which ``current_user`` may be None. A ``prepare`` of your own
-    calls ``await super().prepare()`` first and returns if ``self._finished``.
+    ``allow_anonymous = True``, with which ``current_user`` may be None. ``require_role("admin")`` on the class or on a
+    method is for whoever has that role, 403 ``role_required`` for others, and nothing opts out of it. A ``prepare`` of
+    your own calls ``await super().prepare()`` first and returns if ``self._finished``.
     """
 
     allow_unverified = False
@@ -31,11 +33,14 @@ class CurrentUserMixin(_Base):
 
     async def prepare(self) -> None:
         hydra: Any = self.settings["hydracore"]
+        roles = roles_of(type(self), self.request.method or "")
         self.current_user = None
         try:
-            self.current_user = await hydra.authenticate(self.request, allow_unverified=self.allow_unverified)
+            self.current_user = await hydra.authenticate(
+                self.request, allow_unverified=self.allow_unverified and not roles, roles=roles
+            )
         except HydraError as error:
-            if not (self.allow_anonymous and error.status == 401):
+            if roles or not (self.allow_anonymous and error.status == 401):
                 hydra.refuse(self, error)
                 return
         finished = super().prepare()
