@@ -63,8 +63,10 @@ class Users:
         """Oldest first; ``after`` is the last one of the page before. With a ``role`` those that were given it."""
         query: dict[str, Any] = {"roles": role} if role else {}
         if after is not None:
+            # The one bound is what an index begins at.
             later = {"created_at": {"$gt": after.created_at}}
-            query["$or"] = [later, {"created_at": after.created_at, "_id": {"$gt": after.id}}]
+            query["created_at"] = {"$gte": after.created_at}
+            query["$or"] = [later, {"_id": {"$gt": after.id}}]
         return await self._users.many(query, [("created_at", 1), ("_id", 1)], limit)
 
     async def mark_verified(
