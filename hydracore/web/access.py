@@ -1,9 +1,9 @@
 """Whom an endpoint answers. Each says so, on the class or on a method; the audit at start refuses one that does not."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from types import FunctionType
 from typing import Any, Literal, TypeVar, cast
 
@@ -74,11 +74,12 @@ def always_public(target: Target) -> Target:
 
 def door_of(endpoint: type, method: str) -> Door | None:
     """What was said for a method; None where nothing was. A class's word counts before that of a method which it
-    inherits, and a base class's own word counts for nothing: a subclass that opens a door says so itself."""
+    inherits, and a base class's own word counts for nothing: a subclass that opens a door says so itself. A method that
+    requires a role does so in every class."""
     name = method.lower()
     function = getattr(endpoint, name)
     mark: Door | None = getattr(function, _MARK, None)
-    if name in vars(endpoint) or getattr(function, _STAYS, False):
+    if name in vars(endpoint) or getattr(function, _STAYS, False) or (mark and mark.roles):
         return mark or vars(endpoint).get(_MARK)
     return vars(endpoint).get(_MARK) or mark
 
@@ -91,10 +92,21 @@ def access_of(endpoint: type, method: str) -> Access | None:
 
 def roles_of(handler: type, method: str) -> tuple[str, ...]:
     """What a host's handler requires for a method: the method's own word, or else that of the class or of its bases,
-    for nobody audits a host's handlers."""
+    for nobody audits a host's handlers. What was said beside it of an access opens nothing."""
     function = getattr(handler, method.lower(), None)
-    door: Door | None = getattr(function, _MARK, None) or getattr(handler, _MARK, None)
-    return door.roles if door else ()
+    doors = [getattr(function, _MARK, None), *(vars(each).get(_MARK) for each in handler.__mro__)]
+    return next((door.roles for door in doors if door and door.roles), ())
+
+
+def check_asked(handler: Any, roles: Sequence[str], what: str) -> None:
+    """Nobody has come this far whom :func:`require_role` does not let in, unless it was not asked. Raises
+    ``RuntimeError`` then: who forgot that must not open it."""
+    callers = (getattr(handler, "caller", None), getattr(handler, "current_user", None))
+    if not any(isinstance(caller, CurrentUser) and set(roles) & set(caller.roles) for caller in callers):
+        raise RuntimeError(
+            f"{what} requires a role, and nobody asked who makes the request: put CurrentUserMixin before "
+            "RequestHandler, and await super().prepare() in a prepare of your own"
+        )
 
 
 def _opened(target: Target, access: Access) -> Target:
@@ -109,15 +121,8 @@ def _opened(target: Target, access: Access) -> Target:
 
 
 def _guarded(function: FunctionType, roles: tuple[str, ...]) -> Callable[..., Any]:
-    """The method of a handler that was asked: where nobody did, a missing mixin must not open it."""
-
-    def look(handler: Any) -> None:
-        caller = getattr(handler, "caller", None) or getattr(handler, "current_user", None)
-        if not (isinstance(caller, CurrentUser) and set(roles) & set(caller.roles)):
-            raise RuntimeError(
-                f"{function.__qualname__} requires a role, and nobody asked who makes the request: put "
-                "CurrentUserMixin before RequestHandler, and await super().prepare() in a prepare of your own"
-            )
+    """The method of a handler that was asked."""
+    look = partial(check_asked, roles=roles, what=function.__qualname__)
 
     @wraps(function)
     async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -19,6 +19,7 @@ from hydracore.flows.account import find_user, revoke_sessions
 from hydracore.flows.roles import MOST, change_roles
 from hydracore.models import User
 from hydracore.plugin import Account, Context, Endpoint, Route, hookimpl, public, unverified, verified
+from hydracore.web.access import Door, door_of
 
 EMAIL = "ada@example.com"
 ROLES = {"known": ["admin", "support", "beta"]}
@@ -382,8 +383,22 @@ def test_no_decorator_takes_it_back() -> None:
             opening(Desk.delete)
     with pytest.raises(TypeError, match="CurrentUserMixin before RequestHandler"):
         require_role("admin")(RequestHandler)
+    with pytest.raises(TypeError, match="Late has CurrentUserMixin behind RequestHandler"):
+        type("Late", (RequestHandler, CurrentUserMixin), {})
     with pytest.raises(TypeError, match="names of roles"):
         require_role(Desk)  # type: ignore[arg-type]  # as if it had no brackets
+
+
+def test_a_method_requires_it_wherever_it_is() -> None:
+    """An endpoint that inherits a method with a requirement has it too, whatever its own class says beside it."""
+
+    @public
+    class Open(Desk):
+        async def post(self) -> None:
+            self.reply({})
+
+    assert door_of(Open, "DELETE") == door_of(Desk, "DELETE") == Door("verified", ("admin",))
+    assert door_of(Open, "POST") == Door("public")
 
 
 def test_it_is_described() -> None:
@@ -420,6 +435,35 @@ class Page(Ledger):
     """A subclass is bound by its base."""
 
 
+@public
+class Opened(Ledger):
+    """A decorator of endpoints opens no handler of a host."""
+
+    @unverified
+    def get(self) -> None:
+        super().get()
+
+
+@require_role("admin")
+class Hasty(CurrentUserMixin, RequestHandler):
+    """Its author forgot to ask."""
+
+    async def prepare(self) -> None:
+        self.caller = "someone"
+
+    def get(self) -> None:
+        self.write("open")
+
+
+class Careful(Ledger):
+    """A prepare of its own, as it should be."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if not self._finished:
+            self.caller = "someone"
+
+
 class Bare(RequestHandler):
     """Its author forgot the mixin."""
 
@@ -443,23 +487,26 @@ class Asking(RequestHandler):
 
 
 def host(hydra: HydraCore) -> Application:
-    pages = [("/ledger", Ledger), ("/page", Page), ("/bare", Bare), ("/asking", Asking)]
+    pages = [("/ledger", Ledger), ("/page", Page), ("/opened", Opened), ("/careful", Careful)]
+    pages += [("/bare", Bare), ("/hasty", Hasty), ("/asking", Asking)]
     return Application([*hydra.routes("/auth"), *pages], hydracore=hydra)
 
 
 async def test_in_a_host(open_site: OpenSite, expected_logs: list[str]) -> None:
     """A host's handlers require roles by the same decorator, their subclasses too, and answer as HydraCore does; one
-    without the mixin runs for nobody."""
-    expected_logs += ["tornado.access", "/bare"]
+    without the mixin, or whose own prepare does not ask, runs for nobody."""
+    expected_logs += ["tornado.access", "/bare", "/hasty"]
     site = await open_site(host, roles=ROLES)
-    for path in ("/ledger", "/page", "/asking"):
+    asking = ("/ledger", "/page", "/opened", "/careful", "/asking")
+    for path in asking:
         refused(await site.ask("GET", path), 401, "not_authenticated")
+    await site.hydra._refusals.flush()  # Of so many in a moment not all are kept.
     first = await site.register()
-    for path in ("/ledger", "/page", "/asking"):
+    for path in asking:
         refused(await site.ask("GET", path, **bearer(first)), 403, "email_not_verified")
     body = {"email": EMAIL, "code": await site.box.code(EMAIL)}
     grant = tokens(await site.post("verify-email", body, **bearer(first)))
-    for path in ("/ledger", "/page", "/asking"):
+    for path in asking:
         answer = await site.ask("GET", path, **bearer(grant))
         refused(answer, 403, "role_required")
         assert (await why(site, answer))["takes"] == "admin"
@@ -467,9 +514,12 @@ async def test_in_a_host(open_site: OpenSite, expected_logs: list[str]) -> None:
     refused(await site.ask("GET", "/page", **bearer(grant)), 403, "role_required")
     assert (await site.ask("POST", "/page", body={}, **bearer(grant))).code == 204
     await give(site, "admin")
-    assert (await site.ask("GET", "/page", **bearer(grant))).body == b"admin,support"
+    for path in ("/page", "/opened", "/careful"):
+        assert (await site.ask("GET", path, **bearer(grant))).body == b"admin,support"
     assert (await site.ask("GET", "/asking", **bearer(grant))).body == EMAIL.encode()
-    assert (await site.ask("GET", "/bare", **bearer(grant))).code == 500
+    for path in ("/bare", "/hasty"):
+        for anyone in ({}, bearer(grant)):
+            assert (await site.ask("GET", path, **anyone)).code == 500
     with pytest.raises(RoleRequired) as raised:
         request: Any = type("Request", (), {"headers": bearer(grant), "cookies": {}})
         await site.hydra.authenticate(request, roles=["owner"])
