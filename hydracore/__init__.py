@@ -2,8 +2,9 @@
 
 from hydracore.config import Config, load
 from hydracore.core import HydraCore
-from hydracore.errors import EmailNotVerified, HydraError, NotAuthenticated, StartupError
+from hydracore.errors import EmailNotVerified, HydraError, NotAuthenticated, RoleRequired, StartupError
 from hydracore.models import CurrentUser
+from hydracore.web.access import require_role
 from hydracore.web.host import CurrentUserMixin
 
 __version__ = "0.1.0"
@@ -16,6 +17,8 @@ __all__ = [
     "HydraCore",
     "HydraError",
     "NotAuthenticated",
+    "RoleRequired",
     "StartupError",
     "load",
+    "require_role",
 ]

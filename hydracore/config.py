@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import resources
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -15,8 +16,12 @@ from urllib.parse import urlsplit
 
 from hydracore.complaints import KeyPath, complaints, message, rules_of
 from hydracore.errors import ConfigError
+from hydracore.models import User
 from hydracore.signing import keys_of
 from hydracore.sources import PREFIX, FromEnvironment, coerce, from_environment, merge, read, secret_file
+
+# What RFC 9068, section 2.2.3.1, has for them.
+_CLAIMS = ("roles", "groups", "entitlements")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,23 @@ class Registration:
 class Account:
     undo_ttl: int
     deletion_grace: int
+
+
+@dataclass(frozen=True)
+class Roles:
+    known: tuple[str, ...]
+    claim: str
+    left_out: tuple[str, ...]
+
+    def held(self, user: User) -> tuple[str, ...]:
+        """The roles of an account that count: those that are known, once its address is proven. Before, whoever signs
+        in may be a stranger who registered it first."""
+        return tuple(sorted(role for role in user.roles if role in self.known)) if user.email_verified else ()
+
+    def claims(self, user: User) -> dict[str, list[str]]:
+        """What its access tokens say of them; nothing where there is nothing to say."""
+        told = [role for role in self.held(user) if role not in self.left_out]
+        return {self.claim: told} if self.claim and told else {}
 
 
 @dataclass(frozen=True)
@@ -202,6 +224,7 @@ class Config:
     login: Login
     registration: Registration
     account: Account
+    roles: Roles
     password: Password
     cookies: Cookies
     mail: Mail
@@ -313,6 +336,7 @@ def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[
 def _contradictions(config: Config) -> Iterator[str]:
     for endpoint in config.webhooks.endpoints.values():
         yield from _about_webhooks(endpoint)
+    yield from _about_roles(config.roles)
     for network in config.server.trusted_proxies:
         try:
             ip_network(network, strict=False)
@@ -373,6 +397,19 @@ def _is_url(text: str) -> bool:
         return False
 
 
+def _about_roles(roles: Roles) -> Iterator[str]:
+    claim = roles.claim
+    if claim and claim not in _CLAIMS and not (claim.startswith(("https://", "http://")) and _is_url(claim)):
+        yield (
+            f"roles.claim: {claim!r} is or might become a claim of another meaning: take {', '.join(_CLAIMS)}, "
+            'a URL of yours ("https://example.com/roles"), or "" for none'
+        )
+    for role in roles.left_out:
+        if role not in roles.known:
+            near = get_close_matches(role, roles.known, 1)
+            yield f"roles.left_out: {role!r} is not in roles.known" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
 def _about_webhooks(endpoint: Endpoint) -> Iterator[str]:
     where = f"webhooks.endpoints.{endpoint.name}"
     try:
@@ -414,7 +451,7 @@ def _as_browsers_write(origin: str) -> str:
 def _build(values: dict[str, Any]) -> Config:
     plugins = values["plugins"]
     sections = {name: value for name, value in plugins.items() if isinstance(value, dict)}
-    server = values["server"]
+    server, roles = values["server"], values["roles"]
     return Config(
         data_dir=Path(values["data_dir"]),
         secret=values["secret"],
@@ -434,6 +471,7 @@ def _build(values: dict[str, Any]) -> Config:
         login=Login(tuple(values["login"]["authenticators"])),
         registration=Registration(**values["registration"]),
         account=Account(**values["account"]),
+        roles=Roles(tuple(roles["known"]), roles["claim"], tuple(roles["left_out"])),
         password=Password(**values["password"]),
         cookies=Cookies(**values["cookies"]),
         mail=Mail(**values["mail"]),

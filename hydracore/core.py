@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -133,7 +133,7 @@ class HydraCore:
             folders=_template_folders(self.config, self.registry),
             plugins=tuple(self.registry.loaded),
         )
-        self._calls = routes.plugin_calls(self.registry)
+        self._calls = routes.plugin_calls(self.registry, self.config.roles.known)
         self._schemas = own_schemas(self.registry.members.values())
         self._store = Store(
             driver=self.config.store.driver,
@@ -440,16 +440,20 @@ class HydraCore:
         token. ``hydracore serve`` does that for ``admin.port``."""
         return routes.administrators(self._web)
 
-    async def authenticate(self, request: HTTPServerRequest, *, allow_unverified: bool = False) -> CurrentUser:
+    async def authenticate(
+        self, request: HTTPServerRequest, *, allow_unverified: bool = False, roles: str | Sequence[str] = ()
+    ) -> CurrentUser:
         """Who makes the request: by ``Authorization: Bearer`` or by cookie, their session looked up.
 
         Raises :class:`~hydracore.errors.NotAuthenticated`; :class:`~hydracore.errors.EmailNotVerified`
         while the token says that the address is not proven, unless ``allow_unverified``;
+        :class:`~hydracore.errors.RoleRequired` for who has none of ``roles``, where there are any;
         :class:`~hydracore.errors.CrossOriginRefused` for a cookie on another site's POST;
         :class:`~hydracore.errors.StoreUnavailable`. It answers nothing and keeps nothing: that is for whoever
         catches the error, with :meth:`refuse` if they like.
         """
-        return await current_user(self._web, request, allow_unverified=allow_unverified)
+        wanted = (roles,) if isinstance(roles, str) else tuple(roles)
+        return await current_user(self._web, request, allow_unverified=allow_unverified, roles=wanted)
 
     def refuse(self, handler: RequestHandler, error: HydraError) -> None:
         """Answer a request of yours with what :meth:`authenticate` raised, and finish it: the JSON and the headers of

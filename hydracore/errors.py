@@ -13,6 +13,7 @@ HydraError                      status  code
 ├── Forbidden                    403    forbidden
 │   ├── MissingScope             403    missing_scope
 │   ├── EmailNotVerified         403    email_not_verified
+│   ├── RoleRequired             403    role_required
 │   ├── CrossOriginRefused       403    cross_origin
 │   ├── RegistrationRefused      403    registration_refused
 │   ├── LoginRefused             403    login_refused
@@ -180,6 +181,13 @@ class EmailNotVerified(Forbidden):
 
     code = "email_not_verified"
     detail = "Verify your e-mail address first."
+
+
+class RoleRequired(Forbidden):
+    """The account has none of the roles that this is for."""
+
+    code = "role_required"
+    detail = "This takes a role that your account does not have."
 
 
 class CrossOriginRefused(Forbidden):

@@ -121,6 +121,14 @@ class SessionsRevoked(UserEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RolesChanged(UserEvent):
+    """An operator gave an account roles, or took some."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoginFailed(Event):
     """Wrong credentials. ``address_digest`` tells attempts on one address apart without naming it."""
 

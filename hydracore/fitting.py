@@ -373,8 +373,9 @@ def checked_count(answer: Any, window: int) -> Count:
     return answer
 
 
-def checked_claims(owner: str, answer: Any, others: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A plugin's claims. Raises ``TypeError`` or ``ValueError`` for what no access token may hold."""
+def checked_claims(owner: str, answer: Any, others: Mapping[str, Any], roles: str) -> Mapping[str, Any]:
+    """A plugin's claims, none of which is the one of ``roles``, whether or not there are any. Raises ``TypeError`` or
+    ``ValueError`` for what no access token may hold."""
     if answer is None:
         return {}
     if not isinstance(answer, Mapping):
@@ -382,6 +383,8 @@ def checked_claims(owner: str, answer: Any, others: Mapping[str, Any]) -> Mappin
     for name in answer:
         if not (isinstance(name, str) and name.startswith((f"{owner}:", "https://", "http://"))):
             raise ValueError(f"the claim {name!r} begins neither with {owner}: nor with a URL")
+        if name == roles:
+            raise ValueError(f"the claim {name} is that of roles.claim")
         if name in others:
             raise ValueError(f"the claim {name} is another plugin's already")
     written = json.dumps({**others, **answer}, allow_nan=False, ensure_ascii=False).encode()

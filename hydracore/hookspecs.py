@@ -136,7 +136,8 @@ def hydracore_register_routes() -> Sequence[Route]:  # type: ignore[empty-body]
     """Calls of the plugin's own, under the prefix. Since 1.0.
 
     An endpoint says whom it answers, by a decorator on the class or on a method: ``public`` (anyone), ``unverified``
-    (whoever is signed in) or ``verified`` (who has proven the address, too). One that does not say stops the start.
+    (whoever is signed in), ``verified`` (who has proven the address, too) or ``require_role("admin")`` (who has that
+    role, too). One that does not say stops the start.
     Bodies, errors, cookies and origins are treated as in every other call, which has ``plugins.timeout`` seconds.
 
     Example::
@@ -306,8 +307,9 @@ async def hydracore_before_issue_token(account: Account, session_id: str, networ
     ``TokenRefused`` to refuse. Since 1.0.
 
     A claim's name begins with the plugin's name and a colon, or is a URL (RFC 7519, section 4.2), so that it cannot be
-    taken for one of HydraCore's. All claims together have 2,048 bytes as JSON: they travel in a cookie. It is asked
-    before anything is used up: after a refusal or a 503 the refresh token, or the mailed code, is still good.
+    taken for one of HydraCore's; it is none that another plugin adds, nor that of ``roles.claim``. All claims together
+    have 2,048 bytes as JSON: they travel in a cookie. It is asked before anything is used up: after a refusal or a 503
+    the refresh token, or the mailed code, is still good.
 
     Example::
 

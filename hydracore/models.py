@@ -21,6 +21,7 @@ MailState = Literal["waiting", "dead"]
 Scope = Literal[
     "users:read",
     "users:write",
+    "roles:write",
     "sessions:read",
     "sessions:write",
     "mail:read",
@@ -94,13 +95,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Account:
-    """An account, as plugins see it. It is to be read: writing to its ``profile`` is a ``TypeError``."""
+    """An account, as plugins see it. It is to be read: writing to its ``profile`` is a ``TypeError``. ``roles`` are
+    those of its that ``roles.known`` has, in the order of their names."""
 
     id: str
     email: str
     email_verified: bool
     created_at: datetime
     profile: Mapping[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class User:
     one know. ``imported`` has the ``work`` of a hash that was made elsewhere, as long as that is the account's; a
     version of before this one leaves it there with a newer hash, until the next sign-in. ``untold`` are the
     :class:`Notice` of what happened to it that are not in the webhooks' outbox yet: each was written in the same atomic
-    step as what it tells of."""
+    step as what it tells of. ``roles`` are all that operators gave it, in the order of their names; what counts of
+    them is the configuration's word."""
 
     id: str
     email: str
@@ -166,6 +170,7 @@ class User:
     closing: Mapping[str, Any] | None = field(default=None, repr=False)
     imported: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     untold: Sequence[Mapping[str, Any]] = field(default_factory=list, repr=False, compare=False)
+    roles: Sequence[str] = field(default_factory=list)
 
     def reads(self, asked: str) -> str:
         """What to write to its owner in, where a client asked for ``asked``. The client may be anyone's, so what the
@@ -197,12 +202,13 @@ class User:
             "authenticator": self.authority or "password",
             "has_password": bool(self.password_hash),
             "language": self.language,
+            "roles": list(self.roles),
             "profile": dict(self.profile),
         }
 
-    @property
-    def account(self) -> Account:
-        return Account(self.id, self.email, self.email_verified, self.created_at, read_only(self.profile))
+    def account(self, roles: tuple[str, ...]) -> Account:
+        """What plugins see of it; ``roles`` are those that count."""
+        return Account(self.id, self.email, self.email_verified, self.created_at, read_only(self.profile), roles)
 
 
 @dataclass(frozen=True)
@@ -470,7 +476,8 @@ class Grant:
 @dataclass(frozen=True)
 class CurrentUser:
     """Who makes a request: what ``authenticate()`` gives to handlers. ``claims`` are those that plugins put into the
-    access token. It is to be read: writing to ``profile`` or ``claims`` is a ``TypeError``."""
+    access token. It is to be read: writing to ``profile`` or ``claims`` is a ``TypeError``. ``roles`` are those
+    that the account has now, whatever the token says of them: of ``roles.known``, in the order of their names."""
 
     id: str
     email: str
@@ -479,6 +486,7 @@ class CurrentUser:
     session_id: str
     profile: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
     def public(self) -> dict[str, Any]:
         public = {
@@ -487,4 +495,5 @@ class CurrentUser:
             "email_verified": self.email_verified,
             "created_at": self.created_at.isoformat(),
         }
-        return public | {"profile": dict(self.profile)} if self.profile else public
+        public |= {"profile": dict(self.profile)} if self.profile else {}
+        return public | {"roles": list(self.roles)} if self.roles else public

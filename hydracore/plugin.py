@@ -20,6 +20,7 @@ from hydracore.errors import (
     PasswordRefused,
     RegistrationRefused,
     ResetRefused,
+    RoleRequired,
     StartupError,
     StoreUnavailable,
     TokenRefused,
@@ -46,7 +47,7 @@ from hydracore.records import (
     ProfileMember,
     Route,
 )
-from hydracore.web.access import public, unverified, verified
+from hydracore.web.access import public, require_role, unverified, verified
 from hydracore.web.base import Endpoint
 from hydracore.web.described import described
 
@@ -82,6 +83,7 @@ __all__ = [
     "ProfileMember",
     "RegistrationRefused",
     "ResetRefused",
+    "RoleRequired",
     "Route",
     "StartupError",
     "StoreUnavailable",
@@ -93,6 +95,7 @@ __all__ = [
     "hookimpl",
     "logger",
     "public",
+    "require_role",
     "unverified",
     "verified",
 ]

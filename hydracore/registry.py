@@ -82,6 +82,7 @@ class Registry:
         meters: Meters = UNMEASURED,
     ) -> None:
         self._meters = meters
+        self._roles_claim = config.roles.claim
         self._owners: dict[tuple[type, str], str] = {}
         self.calls = Calls(config.plugins.timeout, (DriverError,))
         self._threads: dict[str, Threads] = {}
@@ -186,12 +187,14 @@ class Registry:
         """Whether anyone wants to be asked before a token is issued."""
         return bool(self.loaded.implementing("hydracore_before_issue_token"))
 
-    async def before_issue_token(self, account: Account, session_id: str, network: str) -> dict[str, Any]:
-        """The claims to add."""
-        claims: dict[str, Any] = {}
+    async def before_issue_token(
+        self, account: Account, session_id: str, network: str, roles: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The claims to add, with that of its ``roles``, which no plugin's may be."""
+        claims: dict[str, Any] = {**roles}
 
         def add(owner: str, answer: Any) -> None:
-            claims.update(checked_claims(owner, answer, claims))
+            claims.update(checked_claims(owner, answer, claims, self._roles_claim))
 
         given = {"account": account, "session_id": session_id, "network": network}
         await self._ask("hydracore_before_issue_token", add, **given)

@@ -14,8 +14,12 @@ import pytest
 from click.testing import CliRunner
 from processes import PASSWORD, StartServer, own, settings
 from test_readme import prints, steps
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
 
 from hydracore.cli import main
+from hydracore.testing import Served
 from hydracore.web.access import scope_of
 from hydracore.web.routes import ADMIN
 
@@ -57,7 +61,7 @@ def told_by(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri
 
     def printed(command: str) -> str:
         if exported := re.fullmatch(r"export (\w+)=(\S+)", command):
-            monkeypatch.setenv(*exported.groups())
+            monkeypatch.setenv(exported[1], *shlex.split(exported[2]))
             return ""
         if command.startswith("hydracore "):
             arguments, *_ = command.partition(" <password.txt")
@@ -96,6 +100,50 @@ def test_admin(start: StartServer) -> None:
         for method in endpoint.allowed()
         if method not in ("HEAD", "OPTIONS")
     }
+
+
+def test_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:
+    """The commands that docs/roles.md shows print what it shows, one after the other."""
+    told_by("roles", tmp_path, monkeypatch, mongod_uri)
+
+
+def test_roles_in_programs(expected_logs: list[str]) -> None:
+    """The plugin and the application of docs/roles.md do what it says of them: each lets in who has the role."""
+    expected_logs.append("403 DELETE /orders")  # The host's own line.
+    plugin, host = re.findall(r"```python\n(.*?)```", (DOCS / "roles.md").read_text("utf-8"), re.DOTALL)
+    acme, shop = {"__name__": "acme"}, {"__name__": "shop"}
+    for program, names in ((plugin, acme), (host, shop)):
+        exec(program, names)  # noqa: S102  # what the document shows
+    with Served(settings={"roles": {"known": ["admin", "support"]}}, plugins={"acme": acme["Plugin"]}) as server:
+        ada = server.signed_in("ada@example.com")
+        assert ada.get("acme/shop").code == "role_required"
+        server.give_roles("ada@example.com", "support")
+        assert ada.get("acme/shop").json == {"closed": False, "for": ["support"]}
+        assert ada.delete("acme/shop").code == "role_required"
+        server.give_roles("ada@example.com", "admin")
+        assert ada.delete("acme/shop").status == 204
+        assert ada.get("acme/shop").json["closed"] is True
+        bind = bind_sockets(0, "127.0.0.1")
+
+        async def listen() -> HTTPServer:
+            app = Application([("/orders", shop["Orders"])], hydracore=server.hydra)
+            listening = HTTPServer(app)
+            listening.add_sockets(bind)
+            return listening
+
+        listening = server.run(listen())
+        eve = server.signed_in("eve@example.com")
+        for client in (ada, eve):
+            client.url = f"http://127.0.0.1:{bind[0].getsockname()[1]}"
+        assert ada.get("/orders").json == {"orders": [], "may_close": True}
+        assert eve.get("/orders").json == {"orders": [], "may_close": False}
+        assert (ada.delete("/orders").status, eve.delete("/orders").code) == (204, "role_required")
+
+        async def stop() -> None:
+            listening.stop()
+            await listening.close_all_connections()
+
+        server.run(stop())
 
 
 def test_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str) -> None:

@@ -21,6 +21,7 @@ from hydracore.cli import main
 from hydracore.cli.moving import _bar
 from hydracore.errors import HashingOverloaded, StoreUnavailable
 from hydracore.flows import importing
+from hydracore.flows.roles import change_roles
 from hydracore.moving.formats import LONGEST_LINE, NotReadable, any_of_them, csv_rows, document, json_lines
 from hydracore.moving.lines import line_of
 from hydracore.moving.sources import NAMES, HashConfig, mapped, sources
@@ -44,9 +45,10 @@ async def everything(site: Site) -> list[str]:
 
 
 async def test_a_round_trip(open_site: OpenSite, expected_logs: list[str]) -> None:
-    """What is exported, with passwords of here and of elsewhere, former addresses, a closing, a profile and a language,
-    comes back from an empty database byte for byte, and the tokens that were mailed before still do what they said."""
-    site = await open_site(extra={"team": Team})
+    """What is exported, with passwords of here and of elsewhere, former addresses, a closing, a profile, a language and
+    roles, comes back from an empty database byte for byte, and the tokens that were mailed before still do what
+    they said."""
+    site = await open_site(extra={"team": Team}, roles={"known": ["admin", "support"]})
     body = {"email": "ada@example.com", "password": PASSWORD, "team": "engines"}
     grant = tokens(await site.post("register", body), 201)
     grant = tokens(
@@ -65,17 +67,22 @@ async def test_a_round_trip(open_site: OpenSite, expected_logs: list[str]) -> No
         (await site.hydra.services.store.users.by_address("countess@example.com")).id,
         "de-at,de",  # type: ignore[union-attr]
     )
+    eve = await site.hydra.services.store.users.by_address("eve@example.com")
+    assert eve
+    await change_roles(site.hydra.services, eve.id, add=["support", "admin"])
     close = {"body": {"password": PASSWORD}, "Authorization": f"Bearer {grant['access_token']}"}
     assert (await site.ask("DELETE", "/auth/me", **close)).code == 200
     reopen = await site.box.undo_token("eve@example.com", about="account is closed")
     report, told = await imported(
         site,
         {**ADA, "email": "bob@example.com", "email_verified": True},
-        {"email": "cy@example.com", "authenticator": "directory", "profile": {"desk": 7}},
+        {"email": "cy@example.com", "authenticator": "directory", "profile": {"desk": 7}, "roles": ["old", "admin"]},
     )
-    assert (report.imported, told) == (2, [])
+    assert (report.imported, told, report.unknown_roles) == (2, [], {"old": 1})
     exported = await everything(site)
     assert len(exported) == 4
+    given = {line["email"]: line["roles"] for line in map(json.loads, exported) if "roles" in line}
+    assert given == {"eve@example.com": ["admin", "support"], "cy@example.com": ["admin", "old"]}
     users = site.hydra.services.store.users
     await users._users._collection.delete_many({})
     report, told = await imported(site, *map(json.loads, exported))
@@ -99,6 +106,11 @@ PROBLEMS: dict[str, tuple[Any, str]] = {
     "a bad address": ({"email": "ada@"}, "email: There must be something after the @-sign."),
     "another type": ({**ADA, "email_verified": "yes"}, "email_verified: This should be true or false."),
     "a typing error": ({**ADA, "emial_verified": True}, "emial_verified: There is no such member."),
+    "a role": ({**ADA, "roles": ["Admin!"]}, "roles.0: This has characters or a form that are not accepted."),
+    "too many roles": (
+        {**ADA, "roles": [f"r{each}" for each in range(33)]},
+        "roles: This should have at most 32 items.",
+    ),
     "no time": ({**ADA, "created_at": "yesterday"}, "created_at: This is no time: write 2026-11-27T22:20:00+00:00."),
     "no zone": (
         {**ADA, "created_at": "2024-05-01"},

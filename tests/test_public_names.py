@@ -16,8 +16,10 @@ def test_public_names() -> None:
         "HydraCore",
         "HydraError",
         "NotAuthenticated",
+        "RoleRequired",
         "StartupError",
         "load",
+        "require_role",
     ]
     for name in hydracore.__all__:
         assert getattr(hydracore, name).__doc__, name
@@ -59,6 +61,7 @@ def test_plugin_names() -> None:
         "ProfileMember",
         "RegistrationRefused",
         "ResetRefused",
+        "RoleRequired",
         "Route",
         "StartupError",
         "StoreUnavailable",
@@ -70,6 +73,7 @@ def test_plugin_names() -> None:
         "hookimpl",
         "logger",
         "public",
+        "require_role",
         "unverified",
         "verified",
     ]

@@ -23,6 +23,7 @@ from support import SECRET as SITES
 from hydracore.config import load_schema
 from hydracore.errors import NotFound, StoreUnavailable
 from hydracore.flows import account, webhooks
+from hydracore.flows.roles import change_roles
 from hydracore.flows.sweep import sweep
 from hydracore.models import Delivery, User
 from hydracore.plugin import events, hookimpl
@@ -73,6 +74,9 @@ async def user_of(site: Site, email: str = EMAIL) -> User:
     return user
 
 
+ROLES = {"known": ["admin"]}
+
+
 async def everything(site: Site) -> list[str]:
     """What may happen to an account, all of it; the types that are to be told, in order."""
     grant = await site.verified()
@@ -89,13 +93,14 @@ async def everything(site: Site) -> list[str]:
     await account.disable_user(services, user)
     await account.enable_user(services, user)
     await account.revoke_sessions(services, user)
+    await change_roles(services, user.id, add=["admin"])
     grant = tokens(await site.post("login", {"email": EMAIL, "password": PASSWORD}))
     assert (await site.ask("DELETE", "/auth/me", body={"password": PASSWORD}, **held(grant))).code == 200
     reopen = {"token": await site.box.undo_token(EMAIL, about="account is closed")}
     assert (await site.post("undo-deletion", reopen)).code == 200
     await account.force_reset(services, user)
     names = "registered email_verified password_changed email_changed email_change_undone password_reset"
-    names += " disabled enabled sessions_revoked deletion_requested deletion_undone password_voided"
+    names += " disabled enabled sessions_revoked roles_changed deletion_requested deletion_undone password_voided"
     return [f"user.{name}" for name in names.split()]
 
 
@@ -127,7 +132,7 @@ async def test_everything_is_told(open_site: OpenSite, warned: None) -> None:
             heard[event.id] = type(event).__name__
 
     async with receiving() as receiver:
-        site = await open_site(webhooks=hooks(receiver), extra={"ear": lambda context: Ear()})
+        site = await open_site(webhooks=hooks(receiver), extra={"ear": lambda context: Ear()}, roles=ROLES)
         wanted = await everything(site)
         user = await user_of(site)
         await account.delete_user(site.hydra.services, user)
@@ -138,7 +143,8 @@ async def test_everything_is_told(open_site: OpenSite, warned: None) -> None:
         for post in posts:
             payload = post.proven()
             assert set(payload) == {"type", "timestamp", "data"}
-            assert payload["data"] == {"user_id": user.id}
+            more = {"added": ["admin"], "removed": []} if post.type == "user.roles_changed" else {}
+            assert payload["data"] == {"user_id": user.id, **more}
             assert payload["timestamp"].endswith("Z")
             assert (post.line, post.headers["content-type"]) == (
                 "POST /hooks/a-secret-path HTTP/1.1",
@@ -237,7 +243,7 @@ async def test_what_was_acknowledged_is_told(
     """A process that dies before it tells of what it has acknowledged has it written down, in the same step as what
     happened: another one tells of all of it, in the order in which it happened."""
     async with receiving() as receiver:
-        site = await open_site(webhooks=hooks(receiver))
+        site = await open_site(webhooks=hooks(receiver), roles=ROLES)
         dies(site, monkeypatch)
         wanted = await everything(site)
         user = await user_of(site)

@@ -51,7 +51,8 @@ def admin_of(hydra: HydraCore) -> Admin:
     return Admin(hydra.services, Actor("cli", str(uid), name))
 
 
-async def _user(hydra: HydraCore, email: str) -> User:
+async def user_of(hydra: HydraCore, email: str) -> User:
+    """The account of an address. Raises :class:`Failed`."""
     user = await find_user(hydra.services, email)
     if user is None:
         raise Failed(f"No account has the address {email}.")
@@ -97,15 +98,16 @@ def users_create(file: Path | None, email: str, password_stdin: bool, verified: 
 @users.command("list")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("--after", metavar="EMAIL", help="Only accounts that are younger than this one.")
+@click.option("--role", default="", help="Only accounts that have it.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 @says_why
-def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) -> None:
+def users_list(file: Path | None, limit: int, after: str | None, role: str, as_json: bool) -> None:
     """Accounts, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        last = await _user(hydra, after) if after else None
-        found = await administration.list_users(admin_of(hydra), last, limit)
+        last = await user_of(hydra, after) if after else None
+        found = await administration.list_users(admin_of(hydra), last, limit, role)
         show(
             [
                 {
@@ -114,6 +116,7 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
                     "verified": user.email_verified,
                     "disabled": user.disabled,
                     "language": user.language,
+                    "roles": list(user.roles),
                     "created": user.created_at.isoformat(),
                 }
                 for user in found
@@ -134,7 +137,7 @@ def users_language(file: Path | None, email: str, language: str) -> None:
     tags = _tags(language)
 
     async def work(hydra: HydraCore) -> None:
-        user = await _user(hydra, email)
+        user = await user_of(hydra, email)
         await administration.set_language(admin_of(hydra), user.id, tags)
         click.echo(f"{user.email} is written to in {tags}.")
 
@@ -153,7 +156,7 @@ Act = Callable[[Admin, str], Awaitable[object]]
 def _account_command(verb: str, act: Act, done: str) -> Callable[..., None]:
     def command(file: Path | None, email: str) -> None:
         async def work(hydra: HydraCore) -> None:
-            user = await _user(hydra, email)
+            user = await user_of(hydra, email)
             await act(admin_of(hydra), user.id)
             click.echo(f"{done} {user.email}.")
 

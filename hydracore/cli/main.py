@@ -16,6 +16,7 @@ from hydracore.cli.extended import Extended
 from hydracore.cli.moving import users_export, users_import
 from hydracore.cli.output import says_why
 from hydracore.cli.preview import preview
+from hydracore.cli.roles import users_roles
 from hydracore.cli.secret import secret
 from hydracore.cli.webhooks import webhooks
 from hydracore.config import load
@@ -90,3 +91,4 @@ for command in (admin, data.users, data.sessions, data.keys, data.mail, secret, 
 data.mail.add_command(preview)
 data.users.add_command(users_import)
 data.users.add_command(users_export)
+data.users.add_command(users_roles)

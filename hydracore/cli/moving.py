@@ -146,6 +146,7 @@ def _show(report: Report, *, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{name:17}  {number}")
     _count("password hashes", report.passwords)
     _count("left out", report.left_out)
+    _count("unknown roles", report.unknown_roles)
 
 
 def _count(what: str, counted: dict[str, int]) -> None:

@@ -61,4 +61,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return ",".join(value) if isinstance(value, list) else str(value)

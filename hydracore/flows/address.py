@@ -34,7 +34,7 @@ async def change_email(
     user = await prove_password(services, caller, password, network)
     address = parse_address(email)
     _check_room(services, user)
-    await services.registry.before_change_email(user.account, address.email, network)
+    await services.registry.before_change_email(services.account(user), address.email, network)
     hits = (
         Spend("mail_address", ("change_email", address.key)),
         Spend("mail_address_hourly", ("change_email", address.key)),

@@ -1,10 +1,11 @@
 """What administrators do, by the Admin API or the command line: each on record, and by the flows that there are."""
 
 import unicodedata
+from collections.abc import Collection
 
 from hydracore.addresses import parse_address
 from hydracore.errors import NotFound
-from hydracore.flows import account, registration, signing_keys
+from hydracore.flows import account, registration, roles, signing_keys
 from hydracore.flows.audit import Admin
 from hydracore.flows.paging import page_of, place_of
 from hydracore.models import KeyState, MailIntent, MailState, Page, Session, SigningKey, User
@@ -25,10 +26,10 @@ async def search_users(admin: Admin, *, email: str = "", cursor: str = "", limit
     return page_of(services, what, found, limit, lambda user: (user.address_key,))
 
 
-async def list_users(admin: Admin, after: User | None, limit: int) -> list[User]:
-    """Oldest first; ``after`` is the last one of the page before."""
-    await admin.saw("users.list")
-    return await admin.services.store.users.page(after, limit)
+async def list_users(admin: Admin, after: User | None, limit: int, role: str = "") -> list[User]:
+    """Oldest first; ``after`` is the last one of the page before. With a ``role`` those that were given it."""
+    await admin.saw("users.list", **({"role": role} if role else {}))
+    return await admin.services.store.users.page(after, limit, role)
 
 
 async def show_user(admin: Admin, user_id: str) -> User:
@@ -84,6 +85,12 @@ async def mark_verified(admin: Admin, user_id: str) -> User:
 async def set_language(admin: Admin, user_id: str, language: str) -> None:
     async with admin.doing("users.language", user_id, language=language):
         await account.set_language(admin.services, await _user(admin, user_id), language)
+
+
+async def change_roles(admin: Admin, user_id: str, *, add: Collection[str] = (), remove: Collection[str] = ()) -> User:
+    """Give roles and take some, in one step. Raises what :func:`hydracore.flows.roles.change_roles` does."""
+    async with admin.doing("users.roles", user_id, add=list(add), remove=list(remove)):
+        return await roles.change_roles(admin.services, user_id, add=add, remove=remove)
 
 
 # -- sessions ----------------------------------------------------------------------------------------

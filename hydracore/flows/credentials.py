@@ -30,7 +30,7 @@ async def change_password(
     refuses with, and :class:`NotAuthenticated` where another request ended the session first.
     """
     user = await prove_password(services, caller, current_password, network)
-    await services.registry.before_reset_password(user.account, network)
+    await services.registry.before_reset_password(services.account(user), network)
     await judge_new_password(services, new_password, user.email, "new_password", of=user)
     plan = await plan_session(services, user, network)
     password_hash = await services.passwords.hash(new_password)

@@ -27,6 +27,7 @@ async def export_account(services: Services, caller: CurrentUser) -> dict[str, A
             "created_at": user.created_at.isoformat(),
             "authenticator": user.authority or "password",
             "language": user.language,
+            "roles": list(user.roles),
         },
         "profile": dict(user.profile),
         "former_addresses": [_former(former) for former in user.formers(now)],

@@ -30,7 +30,7 @@ _Placed = tuple[str, Draft]
 @dataclass
 class Report:
     """What became of how many. ``passwords`` counts the hashes by their schemes, ``left_out`` what no plugin takes into
-    the profile."""
+    the profile, ``unknown_roles`` those that are kept, and count for nothing while ``roles.known`` lacks them."""
 
     read: int = 0
     imported: int = 0
@@ -40,6 +40,7 @@ class Report:
     no_accounts: int = 0
     passwords: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    unknown_roles: Counter[str] = field(default_factory=Counter)
 
     @property
     def whole(self) -> bool:
@@ -105,6 +106,8 @@ class Import(AbstractContextManager["Import"]):
             self._refuse(place, f"{earlier[1].partition(' ')[0]}: It is that of {earlier[0]}.")
         else:
             self.report.passwords[self._kind(draft)] += 1
+            known = self._services.settings.roles.known
+            self.report.unknown_roles.update(role for role in draft.user.roles if role not in known)
         return not earlier
 
     async def _told_apart(self, drafts: Sequence[_Placed]) -> list[_Placed]:
@@ -179,6 +182,7 @@ def _differing(draft: Draft, there: User) -> Iterator[str]:
         "authenticator": (draft.user.authority, there.authority),
         "language": (draft.user.language, there.language),
         "profile": (dict(draft.user.profile), dict(there.profile)),
+        "roles": (list(draft.user.roles), list(there.roles)),
     }
     yield from (name for name, (one, other) in pairs.items() if name in draft.given and one != other)
     if not _is_same_password(draft, there.password_hash):

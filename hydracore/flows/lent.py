@@ -48,7 +48,7 @@ class Lent:
 
     async def find_account(self, email: str) -> Account | None:
         user = await find_user(self._open, email)
-        return user.account if user else None
+        return self._open.account(user) if user else None
 
     async def send_mail(
         self, template: str, to: str, values: Mapping[str, Any], *, life: timedelta, language: str

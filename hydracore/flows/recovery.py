@@ -29,7 +29,7 @@ async def reset_password(services: Services, token: str, new_password: str, netw
         if kept is None or user is None or user.epoch != kept.epoch:
             void = "the token is of before another reset" if kept else "there is no such token, or it has expired"
             raise InvalidToken().because(void)
-        await services.registry.before_reset_password(user.account, network)
+        await services.registry.before_reset_password(services.account(user), network)
         await judge_new_password(services, new_password, user.email, "new_password", of=user)
         password_hash = await services.passwords.hash(new_password)
         event = services.stamped(PasswordReset(user_id=user.id, network=network))

@@ -16,7 +16,7 @@ from hydracore.letters import Templates
 from hydracore.limits import Limiter
 from hydracore.listening import Told
 from hydracore.meters import Meters
-from hydracore.models import MailIntent, MailKind, User
+from hydracore.models import Account, MailIntent, MailKind, User
 from hydracore.passwords import Passwords
 from hydracore.registry import Registry
 from hydracore.secret import ServerSecret
@@ -67,10 +67,14 @@ class Services:
         """That under each server secret that is known, the one that things are made under first."""
         return tuple(mac[:22] for mac in self.secret.macs("address", address_key))
 
+    def account(self, user: User) -> Account:
+        """What plugins see of an account."""
+        return user.account(self.settings.roles.held(user))
+
     async def admit(self, user: User, network: str, authenticator: str) -> None:
         """Ask the plugins before someone is signed in who has proven who they are."""
         try:
-            await self.registry.before_login(user.account, network, authenticator)
+            await self.registry.before_login(self.account(user), network, authenticator)
         except HydraError as error:
             if not isinstance(error, Unavailable):
                 self.announce(events.LoginRefused(user_id=user.id, network=network))

@@ -1,6 +1,6 @@
 """Sessions: start, refresh, end; and who makes a request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +10,7 @@ from hydracore.errors import (
     EmailNotVerified,
     InvalidRefreshToken,
     NotAuthenticated,
+    RoleRequired,
     StoreUnavailable,
 )
 from hydracore.events import LoggedIn, LoggedOut, Refreshed, RefreshReused
@@ -35,7 +36,7 @@ async def start_session(services: Services, user: User, network: str, device: st
 async def plan_session(services: Services, user: User, network: str) -> Plan:
     """What a session will be, once the plugins agree; nothing is kept yet."""
     session_id = services.token(18)
-    return Plan(session_id, await services.registry.before_issue_token(user.account, session_id, network))
+    return Plan(session_id, await _added(services, user, session_id, network))
 
 
 async def open_session(services: Services, user: User, plan: Plan, network: str, device: str = "") -> Grant:
@@ -67,7 +68,7 @@ async def refresh(services: Services, token: str, network: str, device: str = ""
     Raises :class:`InvalidRefreshToken`, and what a plugin refuses with: the token is not used up then.
     """
     session_id, generation = services.refresh.read(token)
-    claims = await _claims(services, session_id, network) if services.registry.adds_claims else {}
+    claims = await _claims(services, session_id, network) if services.registry.adds_claims else None
     now = services.now()
     idle_end = now + timedelta(seconds=services.settings.tokens.idle_ttl)
     session = await services.store.sessions.advance(session_id, generation, now, idle_end, network, device)
@@ -77,7 +78,7 @@ async def refresh(services: Services, token: str, network: str, device: str = ""
     if user is None or user.disabled or user.epoch != session.epoch:
         raise InvalidRefreshToken().because(_void(user, session.epoch), user=session.user_id, session=session.id)
     services.announce(Refreshed(user_id=user.id, session_id=session.id, network=network))
-    return _grant(services, user, session, claims)
+    return _grant(services, user, session, services.settings.roles.claims(user) if claims is None else claims)
 
 
 async def _claims(services: Services, session_id: str, network: str) -> Mapping[str, Any]:
@@ -86,7 +87,13 @@ async def _claims(services: Services, session_id: str, network: str) -> Mapping[
     user = await services.store.users.by_id(session.user_id) if session else None
     if session is None or user is None or user.disabled or user.epoch != session.epoch:
         return {}  # It is refused below, or taken for theft.
-    return await services.registry.before_issue_token(user.account, session_id, network)
+    return await _added(services, user, session_id, network)
+
+
+async def _added(services: Services, user: User, session_id: str, network: str) -> Mapping[str, Any]:
+    """The claims beside our own: of the account's roles, and the plugins'."""
+    roles = services.settings.roles.claims(user)
+    return await services.registry.before_issue_token(services.account(user), session_id, network, roles)
 
 
 async def _repeated(services: Services, session_id: str, generation: int, network: str) -> Session:
@@ -120,19 +127,28 @@ async def log_out(services: Services, refresh_tokens: list[str], access_token: s
 
 
 async def authenticate(
-    services: Services, access_token: str, *, allow_unverified: bool = False, fresh: bool = False
+    services: Services,
+    access_token: str,
+    *,
+    allow_unverified: bool = False,
+    fresh: bool = False,
+    roles: Sequence[str] = (),
 ) -> CurrentUser:
     """Who the token stands for, its session looked up: an ended one is refused at once, or, where ``tokens.cache_ttl``
-    is set and unless ``fresh``, so many seconds later.
+    is set and unless ``fresh``, so many seconds later. Where it takes one of ``roles`` it is always fresh: who has lost
+    that is refused from then on.
 
-    Raises :class:`NotAuthenticated`, or :class:`EmailNotVerified` while the token's ``evf`` is
-    false, unless ``allow_unverified``.
+    Raises :class:`NotAuthenticated`; :class:`EmailNotVerified` while the token's ``evf`` is
+    false, unless ``allow_unverified``; :class:`RoleRequired`.
     """
     claims = await services.access.verify(access_token)
-    session, user = await _signed_in(services, claims.session_id, claims.user_id, fresh=fresh)
+    session, user = await _signed_in(services, claims.session_id, claims.user_id, fresh=fresh or bool(roles))
+    facts = {"user": claims.user_id, "session": claims.session_id}
     if not claims.email_verified and not allow_unverified:
-        facts = {"user": claims.user_id, "session": claims.session_id}
         raise EmailNotVerified().because("the access token is of before the proof of the address", **facts)
+    held = services.settings.roles.held(user)
+    if roles and not set(roles) & set(held):
+        raise _without_role(services, roles).because(has=", ".join(held) or "none", **facts)
     return CurrentUser(
         user.id,
         user.email,
@@ -140,8 +156,16 @@ async def authenticate(
         user.created_at,
         session.id,
         read_only(user.profile),
-        read_only(claims.added),
+        # What the account has now counts, not what a token says that it had.
+        read_only({name: value for name, value in claims.added.items() if name != services.settings.roles.claim}),
+        held,
     )
+
+
+def _without_role(services: Services, roles: Sequence[str]) -> RoleRequired:
+    known = set(roles) & set(services.settings.roles.known)
+    why = "the account has no role that this is for" if known else "roles.known has no role that this is for"
+    return RoleRequired().because(why, takes=" or ".join(roles))
 
 
 async def own_account(services: Services, caller: CurrentUser) -> User:

@@ -89,6 +89,7 @@ class Lines:
             language=members["language"],
             addresses=formers,
             closing=closing,
+            roles=sorted(set(members["roles"])),
         )
         return Draft(user, frozenset(value), foreign, wrapped)
 
@@ -106,6 +107,7 @@ def line_of(user: User) -> str:
         "authenticator": user.authority,
         "language": user.language,
         "profile": dict(user.profile),
+        "roles": list(user.roles),
         "networks": list(user.networks),
         "former_addresses": formers,
         "closing": user.closing,

@@ -1,6 +1,7 @@
 """Which indexes there must be, and making sure of them from any number of nodes at once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo.errors import OperationFailure
@@ -18,6 +19,14 @@ _CONFLICTS = (85, 86)  # IndexOptionsConflict, IndexKeySpecsConflict
 # InvalidIndexSpecificationOption.
 _UNFIT = (2, 9, 14, 16, 67, 72, 73, 166, 197)
 
+
+@dataclass(frozen=True)
+class _Partial(Index):
+    """An index of those documents alone that match ``where``. A query uses it that can find no others."""
+
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
 OWN = (
     Collection(
         "users",
@@ -32,6 +41,8 @@ OWN = (
             Index([("closing.ends_at", 1)], sparse=True),
             Index([("imported.work", 1)], sparse=True),
             Index([("untold.at", 1)], sparse=True),
+            # Most accounts have none: a sparse index would have an entry for each empty list.
+            _Partial([("roles", 1), ("created_at", 1), ("_id", 1)], where={"roles": {"$gt": ""}}),
         ],
     ),
     Collection("sessions", [Index([("user_id", 1)]), Index([("expires_at", 1)], expire_after=_DAY)]),
@@ -158,4 +169,6 @@ def _options(index: Index) -> Mapping[str, Any]:
         options["sparse"] = True
     if index.expire_after is not None:
         options["expireAfterSeconds"] = index.expire_after
+    if isinstance(index, _Partial):
+        options["partialFilterExpression"] = index.where
     return options

@@ -68,12 +68,14 @@ class Users:
             query["$lt"] = prefix + chr(sys.maxunicode)
         return await self._users.many({"address_key": query}, [("address_key", 1)], limit)
 
-    async def page(self, after: User | None, limit: int) -> list[User]:
-        """Oldest first; ``after`` is the last one of the page before."""
-        query: Mapping[str, Any] = {}
+    async def page(self, after: User | None, limit: int, role: str = "") -> list[User]:
+        """Oldest first; ``after`` is the last one of the page before. With a ``role`` those that were given it."""
+        query: dict[str, Any] = {"roles": role} if role else {}
         if after is not None:
+            # The one bound is what an index begins at.
             later = {"created_at": {"$gt": after.created_at}}
-            query = {"$or": [later, {"created_at": after.created_at, "_id": {"$gt": after.id}}]}
+            query["created_at"] = {"$gte": after.created_at}
+            query["$or"] = [later, {"_id": {"$gt": after.id}}]
         return await self._users.many(query, [("created_at", 1), ("_id", 1)], limit)
 
     async def mark_verified(
@@ -165,6 +167,15 @@ class Users:
 
     async def set_language(self, user_id: str, language: str) -> User | None:
         return await self._change(user_id, {}, {"$set": {"language": language}})
+
+    async def set_roles(
+        self, user_id: str, before: Sequence[str], roles: Sequence[str], untold: Untold = ()
+    ) -> User | None:
+        """While they are still those of ``before``: of changes at once, each builds upon the other. The loser of a race
+        gets None."""
+        # An account of before there were roles has no such member.
+        same: Mapping[str, Any] = {"roles": list(before)} if before else {"roles.0": {"$exists": False}}
+        return await self._change(user_id, same, {"$set": {"roles": list(roles)}}, untold)
 
     async def start_epoch(self, user_id: str, untold: Untold = ()) -> User | None:
         """End every session, code and token of the account."""

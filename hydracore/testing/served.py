@@ -15,6 +15,8 @@ from hydracore.chance import token
 from hydracore.config import load
 from hydracore.core import HydraCore
 from hydracore.errors import StoreUnavailable
+from hydracore.flows.account import find_user
+from hydracore.flows.roles import change_roles
 from hydracore.logs import logger
 from hydracore.plugin import Context, events, hookimpl
 from hydracore.store import Store
@@ -114,6 +116,18 @@ class Served:
         if answers[-1].status not in (200, 201):
             raise AssertionError(f"{email} cannot sign in: {answers[-1].status} {answers[-1].text}")
         return client
+
+    def give_roles(self, email: str, *roles: str) -> None:
+        """Give an account roles of ``roles.known``, as ``hydracore users roles`` does."""
+
+        async def given() -> None:
+            services = self.hydra.services
+            user = await find_user(services, email)
+            if user is None:
+                raise AssertionError(f"no account has the address {email}")
+            await change_roles(services, user.id, add=roles)
+
+        self.run(given())
 
     def wait_event(self, kind: type[Event], timeout: float = 10, *, nth: int = 1) -> Event:
         """The nth event of a kind, once it was announced. Raises ``AssertionError`` after ``timeout`` seconds."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -36,7 +36,7 @@ from hydracore.meters import Answered
 from hydracore.models import CurrentUser, Grant, Refusal
 from hydracore.refusals import Refusals
 from hydracore.validation import Schemas, parse_json
-from hydracore.web.access import access_of, always_public, public
+from hydracore.web.access import AsksWho, Door, always_public, door_of, public
 from hydracore.web.client import Proxies, check_origin, languages
 from hydracore.web.cookies import Cookies
 from hydracore.web.described import description_of
@@ -133,11 +133,14 @@ def bearer_token(request: HTTPServerRequest) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified: bool) -> CurrentUser:
+async def current_user(
+    web: Web, request: HTTPServerRequest, *, allow_unverified: bool = False, roles: Sequence[str] = ()
+) -> CurrentUser:
     """Who makes the request, by bearer token or by cookie. A request that changes something and
     comes with a cookie must come from our own pages.
 
-    Raises :class:`NotAuthenticated`, :class:`EmailNotVerified`, :class:`CrossOriginRefused`.
+    Raises :class:`NotAuthenticated`, :class:`EmailNotVerified`, :class:`RoleRequired` for who has none of ``roles``,
+    :class:`CrossOriginRefused`.
     """
     token = bearer_token(request)
     if not token:
@@ -146,7 +149,7 @@ async def current_user(web: Web, request: HTTPServerRequest, *, allow_unverified
             check_origin(request, web.origins)
     if not token:
         raise NotAuthenticated().because("no access token came")
-    return await authenticate(web.services, token, allow_unverified=allow_unverified)
+    return await authenticate(web.services, token, allow_unverified=allow_unverified, roles=roles)
 
 
 def _checked_status(status: Any) -> int:
@@ -185,10 +188,11 @@ async def _in_time(deadline: float, work: Callable[[], Awaitable[None]]) -> None
 
 
 @stream_request_body
-class Endpoint(RequestHandler):
+class Endpoint(AsksWho, RequestHandler):
     """One call: its methods are coroutine functions named after HTTP's.
 
-    Whom it answers is said by ``public``, ``unverified`` or ``verified``; silence means verified, and stops the start.
+    Whom it answers is said by ``public``, ``unverified``, ``verified`` or ``require_role``; silence means verified, and
+    stops the start.
     In a method there are ``self.caller`` (a :class:`CurrentUser`), ``self.network``, ``self.body(schema)`` and
     ``self.reply(value, status)``; a ``HydraError`` that it raises is answered as such. ``self.plugin`` is the plugin
     that registered it. All else that it has is HydraCore's own, and stops the start in a plugin's endpoint; ``always``
@@ -260,9 +264,10 @@ class Endpoint(RequestHandler):
 
     async def _admit(self) -> None:
         check_origin(self.request, self.web.origins)
-        access = access_of(type(self), self.request.method or "")
-        if access != "public":
-            self.caller = await current_user(self.web, self.request, allow_unverified=access == "unverified")
+        door = door_of(type(self), self.request.method or "") or Door("verified")
+        if door.access != "public":
+            unverified = door.access == "unverified"
+            self.caller = await current_user(self.web, self.request, allow_unverified=unverified, roles=door.roles)
 
     def _guard(self, of: "Origin | None") -> None:
         """Let the method begin, in its time, for those whom it answers; put a plugin's failures down to the plugin."""

@@ -17,13 +17,14 @@ from hydracore.errors import (
     NotAuthenticated,
     Overloaded,
     PayloadTooLarge,
+    RoleRequired,
     StoreUnavailable,
     TooManyRequests,
     Unavailable,
     UnsupportedMediaType,
     ValidationFailed,
 )
-from hydracore.web.access import access_of, scope_of
+from hydracore.web.access import Door, door_of
 from hydracore.web.base import Endpoint
 from hydracore.web.components import Components
 from hydracore.web.cookies import Cookies
@@ -223,15 +224,17 @@ def _words(said: Description | None) -> dict[str, str]:
 
 def _errors(row: Listed, method: str, said: Description | None, parameters: bool) -> Iterator[type[HydraError]]:
     """What a call may refuse with: its own errors, then those that its method, body and access bring along."""
-    access = access_of(row.endpoint, method)
-    if access == "scoped":
+    door = door_of(row.endpoint, method) or Door("verified")
+    if door.access == "scoped":
         yield from (InvalidAdminToken, MissingScope, TooManyRequests)
-    elif access != "public":
+    elif door.access != "public":
         yield NotAuthenticated
     if query_of(row.endpoint, method):
         yield ValidationFailed
-    if access == "verified":
+    if door.access == "verified":
         yield EmailNotVerified
+    if door.roles:
+        yield RoleRequired
     if said is not None:
         yield from said.refuses
         # A plugin's may read its body without a schema.
@@ -245,11 +248,14 @@ def _errors(row: Listed, method: str, said: Description | None, parameters: bool
 
 def _security(row: Listed, method: str, said: Description | None) -> list[dict[str, list[str]]]:
     """The credentials that it looks at, any one of which is enough; none for a call that looks at none."""
-    if scope := scope_of(row.endpoint, method):
-        return [{"admin": [scope]}]
+    door = door_of(row.endpoint, method) or Door("verified")
+    if door.scope:
+        return [{"admin": [door.scope]}]
     if said is not None and said.by:
         return [{} if credentials == "none" else {credentials: []} for credentials in said.by]
-    return [] if access_of(row.endpoint, method) == "public" else [{"bearer": []}, {"cookie": []}]
+    # OpenAPI 3.1 has names of roles there, all of which it takes; so there is one entry for each that will do.
+    needs = [[role] for role in door.roles] or [[]]
+    return [] if door.access == "public" else [{by: need} for need in needs for by in ("bearer", "cookie")]
 
 
 def _security_schemes(config: Config) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import inspect
 import re
 from abc import ABCMeta
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from tornado.routing import PathMatches, Rule
@@ -17,7 +18,7 @@ from hydracore.records import Route
 from hydracore.registry import Registry
 from hydracore.validation import Schemas, admin_schemas, answer_schemas, schemas_in
 from hydracore.web import account, login, management, recovery, registration, service, session, verification
-from hydracore.web.access import access_of, scope_of
+from hydracore.web.access import access_of, door_of, scope_of
 from hydracore.web.admin import server as admin_server
 from hydracore.web.admin import users as admin_users
 from hydracore.web.base import Endpoint, Origin, Web
@@ -68,6 +69,7 @@ ADMIN: dict[str, type[Endpoint]] = {
     "/users/{user_id}/enable": admin_users.EnableUser,
     "/users/{user_id}/force-reset": admin_users.ForceReset,
     "/users/{user_id}/mark-verified": admin_users.MarkVerified,
+    "/users/{user_id}/roles": admin_users.Roles,
     "/users/{user_id}/sessions": admin_users.Sessions,
     "/users/{user_id}/sessions/{session_id}": admin_users.OneSession,
     "/mail": admin_server.Mail,
@@ -188,14 +190,16 @@ def description(config: Config, prefix: str, schemas: Schemas, plugins: Calls, *
 # -- the plugins' ----------------------------------------------------------------------------------
 
 
-def plugin_calls(registry: Registry) -> Calls:
+def plugin_calls(registry: Registry, roles: Sequence[str]) -> Calls:
     """The calls of the loaded plugins. Raises :class:`PluginError` for an endpoint that is none, does not say
-    whom it answers or describes itself wrongly, and for a schema that is none."""
+    whom it answers, requires a role that is none of ``roles``, or describes itself wrongly, and for a schema that is
+    none."""
     schemas = {name: _schemas(name, owned) for name, owned in registry.loaded.items()}
     calls: list[tuple[type[Endpoint], Origin]] = []
     for route in registry.routes.values():
         name = registry.owner_of(route)
         _audit(name, route, schemas[name])
+        _check_roles(name, route, roles)
         _check_reached(name, route.path, [origin.path for _, origin in calls])
         calls.append((route.endpoint, Origin(name, registry.loaded[name].plugin, route.path, schemas[name])))
     return tuple(calls)
@@ -208,7 +212,8 @@ def audited(table: Iterable[tuple[str, type[Endpoint]]]) -> Iterator[str]:
         for method in endpoint.allowed():
             function, what = getattr(endpoint, method.lower()), f"{endpoint.__name__} ({method} {path})"
             if access_of(endpoint, method) is None:
-                yield f"{what} does not say whom it answers: decorate it with public, unverified or verified"
+                said = "public, unverified, verified or require_role"
+                yield f"{what} does not say whom it answers: decorate it with {said}"
             if not inspect.iscoroutinefunction(function):
                 yield f"{what} is no coroutine function: write async def {method.lower()}"
         if endpoint.allowed() == ["OPTIONS"]:
@@ -255,6 +260,20 @@ def _audit(name: str, route: Route, schemas: Schemas) -> None:
             raise PluginError(
                 name, f"The plugin {name} has an endpoint whose arguments do not fit its path: {what}: {error}."
             ) from error
+
+
+def _check_roles(name: str, route: Route, known: Sequence[str]) -> None:
+    """One that nobody can have is a mistake, of whoever wrote the plugin or of whoever configures it."""
+    for method in route.endpoint.allowed():
+        door = door_of(route.endpoint, method)
+        for role in (role for role in (door.roles if door else ()) if role not in known):
+            near = get_close_matches(role, known, 1)
+            meant = f" (did it mean {near[0]!r}?)" if near else ""
+            raise PluginError(
+                name,
+                f"The plugin {name} requires the role {role!r} for {method} {route.path}, and roles.known does not "
+                f"have it{meant}: add it there.",
+            )
 
 
 def _check_reached(name: str, path: str, before: Iterable[str]) -> None:

@@ -42,6 +42,7 @@ KINDS: Mapping[type[Event], Kind] = MappingProxyType(
         events.UserEnabled: Kind("user.enabled", durable=True),
         events.UserDeleted: Kind("user.deleted", durable=True),
         events.SessionsRevoked: Kind("user.sessions_revoked", durable=True),
+        events.RolesChanged: Kind("user.roles_changed", ("user_id", "added", "removed"), durable=True),
         events.EmailChangeRequested: Kind("user.email_change_requested"),
         events.LoginRefused: Kind("user.login_refused", ("user_id", "network")),
         events.LoggedIn: Kind("session.started", _SESSION),

@@ -36,7 +36,7 @@ CONTRACT: dict[str, tuple[str, Mapping[str, Any] | None, set[str], str, set[str]
     "forgot-password": ("post", {"email": EMAIL}, {"email"}, "200", {"message"}),
     "login": ("post", {"email": EMAIL, "password": text(1, 128)}, {"email", "password"}, "200", TOKENS),
     "logout": ("post", {"refresh_token": REFRESH_TOKEN}, set(), "204", set()),
-    "me": ("get", None, set(), "200", {"id", "email", "email_verified", "created_at", "profile"}),
+    "me": ("get", None, set(), "200", {"id", "email", "email_verified", "created_at", "profile", "roles"}),
     "refresh": ("post", {"refresh_token": REFRESH_TOKEN}, set(), "200", TOKENS),
     "register": ("post", {"email": EMAIL, "password": text(8, 128)}, {"email", "password"}, "201", TOKENS),
     "resend-verification": ("post", {"email": EMAIL}, {"email"}, "200", {"message"}),

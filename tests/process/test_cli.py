@@ -31,6 +31,19 @@ def story(run: Run, **environment: str) -> None:
     assert "yes" in run("users", "list", **environment)[1]
     assert run("users", "enable", "ada@example.com", **environment)[0] == 0
     assert run("sessions", "revoke", "ada@example.com", **environment)[0] == 0
+    known = {**environment, "HYDRACORE_ROLES__KNOWN": '["admin", "support"]'}
+    roles = ("users", "roles", "ADA@example.com")
+    given = run(*roles, "--add", "admin", "--add", "support", **known)
+    assert given == (*(0, "ada@example.com: admin, support\nThey count once the address is proven.\n", ""),)
+    assert run(*roles, "--remove", "support", "--add", "sport", **known) == (
+        *(1, "", "hydracore: The role sport is not in roles.known; did you mean support?\n"),
+    )
+    assert run(*roles, "--remove", "support", **known)[1].startswith("ada@example.com: admin\n")
+    [admin] = json.loads(run("users", "list", "--role", "admin", "--json", **environment)[1])
+    assert admin["roles"] == ["admin"]
+    assert run("users", "list", "--role", "support", **environment)[1] == ""
+    assert "(not in roles.known: it counts for nothing)" in run(*roles, **environment)[1]
+    assert run(*roles, "--remove", "admin", **environment) == (0, "ada@example.com: no roles\n", "")
     assert run("users", "delete", "ada@example.com", stdin="n\n", **environment)[0] == 1
     assert run("users", "delete", "ada@example.com", "--yes", **environment)[0] == 0
     assert run("users", "list", **environment)[1] == ""

@@ -69,6 +69,7 @@ def test_commands_are_on_record(run: Run) -> None:
     ):
         assert run(*words.split(), EMAIL)[1] == f"{said}\n"
     run("users", "language", EMAIL, "de")
+    run("users", "roles", EMAIL, "--add", "support")
     theirs = entries(run, "--user", EMAIL)
     run("users", "delete", EMAIL, "--yes")
     [mail, *_] = [each["id"] for each in json.loads(run("mail", "list", "--json")[1])]
@@ -80,7 +81,14 @@ def test_commands_are_on_record(run: Run) -> None:
     wanted = [
         *("users.create:done", "users.create:email_taken", "users.list:done", "users.mark_verified:done"),
         *("users.disable:done", "users.enable:done", "users.force_reset:done", "sessions.end_all:done"),
-        *("users.language:done", "audit.list:done", "users.delete:done", "mail.list:done", "mail.drop:done"),
+        *(
+            "users.language:done",
+            "users.roles:validation_failed",
+            "audit.list:done",
+            "users.delete:done",
+            "mail.list:done",
+            "mail.drop:done",
+        ),
         *("mail.drop:not_found", "mail.retry:not_found", "mail.retry_dead:done", "keys.list:done"),
         *("keys.rotate:done", "users.export:done", "secret.reseal:done", "users.import:done"),
     ]
@@ -89,7 +97,7 @@ def test_commands_are_on_record(run: Run) -> None:
     name = pwd.getpwuid(os.getuid()).pw_name
     assert {tuple(entry["actor"].values()) for entry in found} == {("cli", str(os.getuid()), name)}
     assert {entry["user_id"] for entry in theirs} == {user["id"]}
-    assert len(theirs) == 7
+    assert len(theirs) == 8
     assert found[0]["details"] == {"origin": "ours", "dry_run": False, "imported": 1}
     assert PASSWORD not in json.dumps(found)
     table = run("admin", "audit", "--limit", "2")[1].splitlines()

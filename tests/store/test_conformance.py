@@ -68,6 +68,23 @@ async def test_users_come_back_as_they_went(store: Store) -> None:
     assert await store.users.by_id("nobody") is None
 
 
+async def test_roles_build_upon_what_was_read(store: Store) -> None:
+    """Of 20 changes that were all made of one reading, one is done; a document without the member counts as one without
+    roles."""
+    assert await store.users.add(user())
+    done = await asyncio.gather(*(store.users.set_roles("user1", [], [f"r{number}"]) for number in range(20)))
+    [changed] = [each for each in done if each]
+    assert await store.users.set_roles("user1", changed.roles, []) == user()
+    await store.collection("users").update_one({"_id": "user1"}, {"$unset": {"roles": ""}})
+    assert await store.users.by_id("user1") == user()
+    assert await store.users.set_roles("user1", ["r"], ["q"]) is None
+    assert await store.users.set_roles("user1", [], ["q", "r"]) == user(roles=["q", "r"])
+    assert await store.users.add(user(2, roles=["r"]))
+    assert [each.id for each in await store.users.page(None, 10, "r")] == ["user1", "user2"]
+    assert [each.id for each in await store.users.page(user(), 10, "r")] == ["user2"]
+    assert await store.users.page(None, 10, "x") == []
+
+
 async def test_one_user_an_address(store: Store) -> None:
     """Of 50 users with one address at once, one is added: the unique index decides."""
     added = await asyncio.gather(*(store.users.add(user(n, address_key="same@example.com")) for n in range(50)))

@@ -2,10 +2,12 @@
 
 import json
 from base64 import b64encode
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from administering import Desk, both
-from support import PASSWORD, OpenSite, tokens
+from support import PASSWORD, OpenSite, Site, tokens
 
 from hydracore.flows.sweep import sweep
 from hydracore.models import User
@@ -80,6 +82,7 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, 
         await site.hydra._refusals.flush()
         await site.hydra.services.keys.load()
         await site.hydra._equalise()
+        assert await site.hydra.services.store.users.page(None, 1, "admin") == []
         assert len(await site.hydra.services.store.users.taking([EMAIL, OTHER, "x"], ["y"])) <= 1
     finally:
         await database.command("profile", 0)
@@ -141,6 +144,41 @@ async def test_administering_is_by_an_index(open_site: OpenSite) -> None:
     assert range_["indexName"] == "address_key_1"
     assert range_["indexBounds"] == {"address_key": ['("s1200@example.com", "s1\U0010ffff")']}
     assert (stats["totalKeysExamined"], stats["totalDocsExamined"]) == (21, 21)
+
+
+async def test_roles_cost_those_who_have_some(site: Site) -> None:
+    """The index of roles has an entry for each role that someone has, and none for accounts without; a page of those
+    that have one is read from it in its order, from where the last one ended, and nobody else is looked at."""
+    store, now = site.hydra.services.store, site.clock()
+    admin = User("a0", "a0@example.com", "a0@example.com", "", now, roles=["admin", "beta"])
+    for number in range(30):
+        named = {"id": f"a{number}", "email": f"a{number}@example.com", "address_key": f"a{number}@example.com"}
+        at = now + timedelta(seconds=number // 2)  # Some are of one moment.
+        assert await store.users.add(replace(admin, **named, created_at=at))
+        nobody = {name: value.replace("a", "s", 1) for name, value in named.items()}
+        assert await store.users.add(replace(admin, **nobody, created_at=at, roles=[]))
+    await store.users.set_roles("a29", ["admin", "beta"], [])
+    counted = await store._database.command("validate", "users")
+    [entries] = [count for name, count in counted["keysPerIndex"].items() if name.startswith("roles")]
+    assert entries == 2 * 29
+    profile = store._database["system.profile"]
+    await profile.drop()
+    await store._database.command("profile", 2)
+    try:
+        last, found = None, []
+        while page := await store.users.page(last, 7, "admin"):
+            found += page
+            last = page[-1]
+    finally:
+        await store._database.command("profile", 0)
+    assert found == sorted(found, key=lambda user: (user.created_at, user.id))
+    assert {user.id for user in found} == {f"a{number}" for number in range(29)}
+    pages = await profile.find({"command.find": "users"}).to_list(100)
+    assert len(pages) == 6
+    for page in pages:
+        assert page["planSummary"].startswith("IXSCAN { roles"), page
+        assert "hasSortStage" not in page, page
+        assert page["docsExamined"] <= page["nreturned"] + 2, page  # Those of the moment that it begins with.
 
 
 def _told(entry: dict[str, Any]) -> str:

@@ -33,7 +33,9 @@ class Ear:
 
 @pytest.fixture
 def desk(io_loop: IOLoop, open_site: OpenSite) -> Desk:
-    site: Site = io_loop.run_sync(lambda: open_site(both, extra={"ear": Ear}, store=OWN))
+    site: Site = io_loop.run_sync(
+        lambda: open_site(both, extra={"ear": Ear}, store=OWN, roles={"known": ["support", "editor"]})
+    )
     return Desk(site)
 
 
@@ -156,6 +158,7 @@ async def test_an_account(desk: Desk) -> None:
         "authenticator": "password",
         "has_password": True,
         "language": "",
+        "roles": [],
         "profile": {},
     }
     assert (await desk.get("/users"))["users"] == [shown]
@@ -172,11 +175,12 @@ ACTIONS = ("disable", "enable", "force-reset", "mark-verified")
 async def test_unknown_accounts(desk: Desk, user_id: str) -> None:
     """An id that no account has, whatever it is made of, is 404 for every call, and changes nothing."""
     await desk.site.register()
-    calls = [("POST", f"/{action}") for action in ACTIONS]
+    calls = [("POST", f"/{action}") for action in (*ACTIONS, "roles")]
     calls += [("GET", ""), ("DELETE", ""), ("GET", "/sessions"), ("DELETE", "/sessions"), ("DELETE", "/sessions/x")]
     before = await desk.user()
     for method, rest in calls:
-        answer = await desk.ask(method, f"/users/{quote(user_id, safe='%')}{rest}")
+        body = {"add": ["support"]} if rest == "/roles" else None
+        answer = await desk.ask(method, f"/users/{quote(user_id, safe='%')}{rest}", body)
         assert answer.code == (400 if user_id == "%FF" else 404), (method, rest, answer.body)
     assert await desk.user() == before
 
@@ -237,6 +241,35 @@ async def test_disabled_and_enabled(desk: Desk) -> None:
         assert (await desk.post(f"/users/{user.id}/enable"))["disabled"] is False
     assert (await desk.site.me(grant["access_token"])).code == 401
     assert await log_in(desk) == 200
+
+
+async def test_roles(desk: Desk) -> None:
+    """Roles are given and taken in one step, which the account's own calls know at once, and plugins are told; one that
+    is not known, and a member that there is not, is refused by its name and changes nothing."""
+    grant = await desk.site.verified()
+    user = await desk.user()
+    given = await desk.post(f"/users/{user.id}/roles", {"add": ["support", "editor"]})
+    assert given["roles"] == ["editor", "support"]
+    assert json.loads((await desk.site.me(grant["access_token"])).body)["roles"] == ["editor", "support"]
+    changed = await desk.post(f"/users/{user.id}/roles", {"add": ["editor"], "remove": ["support"]})
+    assert changed["roles"] == (await desk.get(f"/users/{user.id}"))["roles"] == ["editor"]
+    assert (await desk.get("/users"))["users"][0]["roles"] == ["editor"]
+    [_, _, entry, *_] = await desk.entries()
+    assert (entry.action, entry.user_id, entry.outcome) == ("users.roles", user.id, "done")
+    assert entry.details == {"add": ["editor"], "remove": ["support"]}
+    for body, name in (
+        ({"add": ["suport"]}, ["add"]),
+        ({"add": ["support"], "remove": ["support"]}, ["add"]),
+        ({"remove": ["admin"]}, ["remove"]),
+        ({"add": "support"}, ["add"]),
+        ({"add": ["Support"]}, ["add", 0]),
+        ({"roles": ["support"]}, ["roles"]),
+    ):
+        answer = await desk.ask("POST", f"/users/{user.id}/roles", body)
+        assert answer.code == 422, answer.body
+        assert [problem["loc"] for problem in json.loads(answer.body)["detail"]] == [["body", *name]], answer.body
+    assert (await desk.get(f"/users/{user.id}"))["roles"] == ["editor"]
+    assert Ear.heard.count("RolesChanged") == 2
 
 
 async def test_deleted(desk: Desk) -> None:

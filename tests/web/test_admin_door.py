@@ -19,6 +19,7 @@ from hydracore.web.routes import ADMIN
 
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/users"): {"email": "new@example.com"},
+    ("POST", "/users/{user_id}/roles"): {"add": ["support"]},
     ("POST", "/keys/rotate"): {},
 }
 # Of each call the scope that it takes, as docs/admin.md has it.
@@ -33,7 +34,7 @@ READS, WRITES = ([call for call in CALLS if (call[0] in ("GET", "HEAD")) is read
 
 @pytest.fixture
 def desk(io_loop: IOLoop, open_site: OpenSite) -> Desk:
-    site: Site = io_loop.run_sync(lambda: open_site(both, store=OWN))
+    site: Site = io_loop.run_sync(lambda: open_site(both, store=OWN, roles={"known": ["support"]}))
     return Desk(site)
 
 

@@ -410,7 +410,7 @@ async def test_export(open_site: OpenSite, host: str) -> None:
     told = json.loads(answer.body)
     me = json.loads((await site.me(grant["access_token"])).body)
     assert me.pop("profile") == told["profile"] == {"display_name": "Ada"}
-    assert told["account"] == {**me, "authenticator": "password", "language": "en-gb,en"}
+    assert told["account"] == {**me, "authenticator": "password", "language": "en-gb,en", "roles": []}
     assert [former["email"] for former in told["former_addresses"]] == [EMAIL]
     assert [session["current"] for session in told["sessions"]] == [True]
     assert len(told["networks"]) == 1

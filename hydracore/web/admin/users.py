@@ -108,6 +108,22 @@ class MarkVerified(AdminEndpoint):
         self.reply(user.administered())
 
 
+class Roles(AdminEndpoint):
+    @described(
+        "Give an account roles and take some, in one step",
+        "What it has already, or has not, is no error. This server's calls know at once; access tokens that are out "
+        "say what they said until they expire.",
+        takes="roles",
+        gives={200: "admin-user"},
+        refuses=(NotFound,),
+    )
+    @scoped("roles:write")
+    async def post(self, user_id: str) -> None:
+        body = self.body()
+        user = await administration.change_roles(self.admin, user_id, add=body["add"], remove=body["remove"])
+        self.reply(user.administered())
+
+
 class Sessions(AdminEndpoint):
     @described("Where an account is signed in", gives={200: "admin-sessions"}, refuses=(NotFound,))
     @scoped("sessions:read")
