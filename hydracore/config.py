@@ -18,6 +18,9 @@ from hydracore.errors import ConfigError
 from hydracore.signing import keys_of
 from hydracore.sources import PREFIX, FromEnvironment, coerce, from_environment, merge, read, secret_file
 
+BY_UNIX_SOCKET = "unix"
+"""Among ``server.trusted_proxies``: whoever connects by a Unix socket."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -305,9 +308,10 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield from _about_webhooks(endpoint)
     for network in config.server.trusted_proxies:
         try:
-            ip_network(network, strict=False)
+            if network != BY_UNIX_SOCKET:
+                ip_network(network, strict=False)
         except ValueError:
-            yield f"server.trusted_proxies: {network!r} is neither an address nor a network such as 10.0.0.0/8"
+            yield f"server.trusted_proxies: {network!r} is no address, no network such as 10.0.0.0/8, and not unix"
     if config.management.port and config.management == Management(config.server.host, config.server.port):
         yield "management.port: must be another than server.port, for nothing of it is public"
     if config.cookies.same_site == "none" and not config.secure_cookies:
