@@ -1,4 +1,4 @@
-"""Commands over the data: users, sessions, keys, mail. They work beside a running server, or without one."""
+"""Commands over the data: users, keys, mail. They work beside a running server, or without one."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from hydracore.cli.output import Failed, says_why, show
 from hydracore.config import Config, load
 from hydracore.core import HydraCore
 from hydracore.errors import EmailTaken
-from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, revoke_sessions, set_language
+from hydracore.flows.account import delete_user, disable_user, enable_user, find_user, set_language
 from hydracore.flows.registration import create_user
 from hydracore.logs import configure
 from hydracore.models import User
@@ -38,7 +38,8 @@ async def opened(hydra: HydraCore, config: Config, work: Callable[[HydraCore], A
         await work(hydra)
 
 
-async def _user(hydra: HydraCore, email: str) -> User:
+async def account_of(hydra: HydraCore, email: str) -> User:
+    """Raises :class:`Failed` where there is none."""
     user = await find_user(hydra.services, email)
     if user is None:
         raise Failed(f"No account has the address {email}.")
@@ -91,7 +92,7 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
     """Accounts, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        found = await hydra.services.store.users.page(await _user(hydra, after) if after else None, limit)
+        found = await hydra.services.store.users.page(await account_of(hydra, after) if after else None, limit)
         show(
             [
                 {
@@ -120,7 +121,7 @@ def users_language(file: Path | None, email: str, language: str) -> None:
     tags = _tags(language)
 
     async def work(hydra: HydraCore) -> None:
-        user = await _user(hydra, email)
+        user = await account_of(hydra, email)
         await set_language(hydra.services, user, tags)
         click.echo(f"{user.email} is written to in {tags}.")
 
@@ -136,7 +137,7 @@ def _tags(language: str) -> str:
 def _account_command(verb: str, act: Callable[..., Awaitable[None]], done: str) -> Callable[..., None]:
     def command(file: Path | None, email: str) -> None:
         async def work(hydra: HydraCore) -> None:
-            user = await _user(hydra, email)
+            user = await account_of(hydra, email)
             await act(hydra.services, user)
             click.echo(f"{done} {user.email}.")
 
@@ -153,15 +154,9 @@ def _add(group: click.Group, verb: str, act: Callable[..., Awaitable[None]], don
     group.command(verb)(command)
 
 
-@click.group()
-def sessions() -> None:
-    """Sign-ins."""
-
-
 _add(users, "disable", disable_user, "Disabled")
 _add(users, "enable", enable_user, "Enabled")
 _add(users, "delete", delete_user, "Deleted", asks=True)
-_add(sessions, "revoke", revoke_sessions, "Ended every session of")
 
 
 @click.group()
