@@ -84,6 +84,7 @@ setup(
             "pytest>=9,<10",
             "pytest-tornado==0.8.1",
             "pytest-xdist>=3.6,<4",
+            "pyyaml>=6,<7",
             "ruff>=0.17,<0.18",
             "schemathesis>=4.32,<5",
             # pytest-tornado imports pkg_resources, which later ones no longer have.

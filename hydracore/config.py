@@ -23,6 +23,9 @@ from hydracore.sources import PREFIX, FromEnvironment, coerce, from_environment,
 # What RFC 9068, section 2.2.3.1, has for them.
 _CLAIMS = ("roles", "groups", "entitlements")
 
+BY_UNIX_SOCKET = "unix"
+"""Among ``server.trusted_proxies``: whoever connects by a Unix socket."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -339,9 +342,10 @@ def _contradictions(config: Config) -> Iterator[str]:
     yield from _about_roles(config.roles)
     for network in config.server.trusted_proxies:
         try:
-            ip_network(network, strict=False)
+            if network != BY_UNIX_SOCKET:
+                ip_network(network, strict=False)
         except ValueError:
-            yield f"server.trusted_proxies: {network!r} is neither an address nor a network such as 10.0.0.0/8"
+            yield f"server.trusted_proxies: {network!r} is no address, no network such as 10.0.0.0/8, and not unix"
     if config.management.port and config.management == Management(config.server.host, config.server.port):
         yield "management.port: must be another than server.port, for nothing of it is public"
     yield from _about_admin(config)

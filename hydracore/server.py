@@ -1,12 +1,13 @@
 """The process model: one parent that supervises, workers that serve, one mongod if it is ours.
 
-The parent has no event loop and no threads. It binds the sockets, starts the embedded mongod, forks,
+The parent has no event loop and no threads. It has the sockets, starts the embedded mongod, forks,
 and then waits for signals: a child that ended is replaced, SIGTERM, SIGINT and SIGHUP drain.
-Whatever ends the parent, even kill -9, ends its children.
+Whatever ends the parent, even kill -9, ends its children. A service manager hears of it all from the parent.
 """
 
 import asyncio
 import gc
+import mmap
 import os
 import re
 import resource
@@ -20,7 +21,6 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from urllib.parse import unquote
 
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from hydracore.chance import token
@@ -30,7 +30,9 @@ from hydracore.connections import Connections
 from hydracore.core import HydraCore, server_secret
 from hydracore.errors import StartupError
 from hydracore.logs import configure, logger
-from hydracore.meters import NothingShared, Registry, Sharing
+from hydracore.meters import NothingShared, Sharing
+from hydracore.notify import ServiceManager
+from hydracore.sockets import Listeners, listen, urls
 from hydracore.store.embedded import Mongod, end_with_parent
 from hydracore.threads import LoopExecutor
 from hydracore.watchdog import Watchdog
@@ -44,10 +46,11 @@ _STOP = (signal.SIGTERM, signal.SIGINT, *_HANGUP)
 _HASTEN = (signal.SIGTERM, signal.SIGINT)  # A closing terminal hangs up more than once.
 _SIGNALS = {*_STOP, signal.SIGCHLD}
 _GRACE = 5
-_BACKLOG = 1024
 _MOST_MANAGING = 64
 _LONGEST_PAUSE = 10.0
 _YOUNG = 10.0
+_TURN = 0.5
+_TURN_AT_START = 0.05  # Whoever waits for the server to be ready does not wait for a turn.
 
 
 def serve(config: Config) -> int:
@@ -59,11 +62,9 @@ def serve(config: Config) -> int:
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
     _loop_factory(config.server.loop)
     sharing = sharing_of(config)
-    sockets = _listen("server", config.server.host, config.server.port)
-    managed = _listen("management", config.management.host, config.management.port) if config.management.port else []
-    administered = _listen("admin", config.admin.host, config.admin.port) if config.admin.port else []
-    # Port 0 took a free one; our own pages' origin names it.
-    config = replace(config, server=replace(config.server, port=sockets[0].getsockname()[1]))
+    manager, listeners = ServiceManager(os.environ), listen(config, os.environ)
+    # Port 0 took a free one, or it is another that was handed over; our own pages' origin names it.
+    config = replace(config, server=replace(config.server, port=listeners.port or config.server.port))
     _open_more_files()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ignored, as some starters leave it, children vanish unseen.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -74,9 +75,9 @@ def serve(config: Config) -> int:
             server_secret(config, token)  # Before there is a database that it belongs to.
             mongod.start()
             mongod.wait_ready()
-        given = _Given(config, sockets, managed, administered, mongod, sharing)
-        _announce(given)
-        return _Supervisor(given).run()
+        _announce(config, listeners)
+        serving = mmap.mmap(-1, config.server.workers)
+        return _Supervisor(_Given(config, listeners, mongod, sharing, serving), manager).run()
     finally:
         if mongod is not None:
             mongod.stop()
@@ -88,13 +89,11 @@ class _Given:
     """What the parent has made, and each worker works with."""
 
     config: Config
-    sockets: list[socket.socket]
-    managed: list[socket.socket]
-    """Those of the management listener; none where there is none."""
-    administered: list[socket.socket]
-    """Those of the admin listener; none where there is none."""
+    listeners: Listeners
     mongod: Mongod | None
     sharing: Sharing
+    serving: mmap.mmap
+    """A byte for each place, which its worker makes 1 once it serves."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,10 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, given: _Given) -> None:
+    def __init__(self, given: _Given, manager: ServiceManager) -> None:
         self._given = given
+        self._manager = manager
+        self._ready = False
         self._config = given.config
         self._mongod = given.mongod
         self._workers: dict[int, _Worker] = {}
@@ -122,7 +123,8 @@ class _Supervisor:
         while not self._failed:
             self._fork_what_is_due()
             self._tend_mongod()
-            received = signal.sigtimedwait(_SIGNALS, 0.5)
+            self._tell_manager()
+            received = signal.sigtimedwait(_SIGNALS, _TURN if self._ready else _TURN_AT_START)
             if received is not None and received.si_signo in _STOP:
                 log.info("stopping", signal=signal.Signals(received.si_signo).name)
                 break
@@ -173,6 +175,12 @@ class _Supervisor:
             log.error("the embedded mongod cannot be started", reason=str(error), pause=pause)  # noqa: TRY400  # the message is for the operator
             self._mongod_due = time.monotonic() + pause
 
+    def _tell_manager(self) -> None:
+        self._manager.alive(time.monotonic())
+        if not self._ready and all(self._given.serving[:]):
+            self._ready = True
+            self._manager.ready(f"Serving on {', '.join(urls(self._given.listeners.public))}")
+
     def _pause(self, what: str, age: float) -> float:
         """Seconds to wait: none for what ran a while; for what dies young, longer each time."""
         before = self._pauses.get(what, 0.0)
@@ -180,7 +188,8 @@ class _Supervisor:
         return before if age < _YOUNG else 0.0
 
     def _stop(self) -> None:
-        for listener in (*self._given.sockets, *self._given.managed, *self._given.administered):
+        self._manager.stopping()
+        for listener in self._given.listeners:
             listener.close()
         self._tell_all(signal.SIGTERM)
         deadline = time.monotonic() + self._config.server.drain_timeout + _GRACE
@@ -223,7 +232,7 @@ def _fork(given: _Given, place: int) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         # Not asyncio.run, whose end waits for whatever plugins have left behind, for ever; the process ends anyway.
         loop = (_loop_factory(given.config.server.loop) or asyncio.new_event_loop)()
-        loop.run_until_complete(_work(given, given.sharing.begin(place), stopping))
+        loop.run_until_complete(_work(given, place, stopping))
         code = 0
     except StartupError as error:
         print(f"hydracore: {error}", file=sys.stderr)
@@ -278,18 +287,19 @@ class _Stopping:
             signal.signal(number, signal.SIG_IGN)
 
 
-async def _work(given: _Given, metrics: Registry | None, stopping: _Stopping) -> None:
+async def _work(given: _Given, place: int, stopping: _Stopping) -> None:
     config, uri = given.config, given.mongod.uri if given.mongod else None
     stop, executor, loop = asyncio.Event(), LoopExecutor(), asyncio.get_running_loop()
     loop.set_default_executor(executor)
     stopping.listen(stop)
+    metrics, listeners = given.sharing.begin(place), given.listeners
     try:
         async with HydraCore(config, uri=uri, metrics=metrics) as hydra:
-            servers = [_listening(hydra, hydra.application(), config.server, given.sockets)]
-            if given.managed:
-                servers.append(_listening(hydra, hydra.management(), _for_few(config.server), given.managed))
-            if given.administered:
-                servers.append(_listening(hydra, hydra.administration(), _for_few(config.server), given.administered))
+            servers = [_listening(hydra, hydra.application(), config.server, listeners.public)]
+            if listeners.management:
+                servers.append(_listening(hydra, hydra.management(), _for_few(config.server), listeners.management))
+            if listeners.admin:
+                servers.append(_listening(hydra, hydra.administration(), _for_few(config.server), listeners.admin))
             watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()
             closing = [asyncio.create_task(server.close_late()) for server in servers]
@@ -298,6 +308,7 @@ async def _work(given: _Given, metrics: Registry | None, stopping: _Stopping) ->
             else:
                 log.info("ready", pid=os.getpid())
             gc.freeze()  # What stays is not looked through again and again: each time, the loop stood still for it.
+            given.serving[place] = 1
             await stop.wait()
             deadline = loop.time() + config.server.drain_timeout
             watchdog.stop()
@@ -379,16 +390,6 @@ def sharing_of(config: Config) -> Sharing:
     return SharedNumbers(config.server.workers)
 
 
-def _listen(section: str, host: str, port: int) -> list[socket.socket]:
-    try:
-        return bind_sockets(port, host, backlog=_BACKLOG)
-    except OSError as error:
-        raise StartupError(
-            f"Cannot listen on {host} port {port}: {error.strerror or error}. "
-            f"Stop what listens there, or choose another {section}.host or {section}.port."
-        ) from error
-
-
 def _open_more_files() -> None:
     """Connections are files: take as many as the system lets this process have."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -396,26 +397,20 @@ def _open_more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _announce(given: _Given) -> None:
-    config = given.config
+def _announce(config: Config, listeners: Listeners) -> None:
     log.info(
         "serving",
-        addresses=_urls(given.sockets),
+        addresses=urls(listeners.public),
         pid=os.getpid(),
         workers=config.server.workers,
         loop="asyncio" if _loop_factory(config.server.loop) is None else "uvloop",
         database=database_of(config),
         mail=config.mail.transport,
     )
-    if given.managed:
-        log.info("managing", addresses=_urls(given.managed))
-    if given.administered:
-        log.info("administering", addresses=_urls(given.administered))
-
-
-def _urls(sockets: Iterable[socket.socket]) -> list[str]:
-    addresses = [listener.getsockname()[:2] for listener in sockets]
-    return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in addresses]
+    if listeners.management:
+        log.info("managing", addresses=urls(listeners.management))
+    if listeners.admin:
+        log.info("administering", addresses=urls(listeners.admin))
 
 
 def database_of(config: Config) -> str:

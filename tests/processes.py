@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+import pytest
 from forks import Forked
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
@@ -21,16 +24,24 @@ LOGIN = {"email": "ada@example.com", "password": PASSWORD}
 
 
 class Server:
-    """``hydracore serve`` on a free port, with cheap hashing and without limits unless told otherwise."""
+    """``hydracore serve`` on a free port, with cheap hashing and without limits unless told otherwise. ``handed`` are
+    sockets that it is started with, by name, as systemd does it."""
 
-    def __init__(self, folder: Path, *arguments: str, python: Sequence[str] | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        python: Sequence[str] | None = None,
+        handed: Sequence[tuple[str, socket.socket]] = (),
+        **environment: str,
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.log = folder / "server.log"
         self.started = time.monotonic()
         with Path(os.devnull).open() as nothing, self.log.open("ab") as log:
             serve = ["serve", "--port", "0", *arguments]
-            self.process = _process(serve, folder, settings(**environment), (nothing, log, log), python)
+            self.process = _process(serve, folder, settings(**environment), (nothing, log, log), python, handed)
         self._port = 0
 
     def lines(self, event: str) -> list[dict[str, Any]]:
@@ -136,21 +147,46 @@ def _process(
     environment: Mapping[str, str],
     streams: Sequence[IO[Any]],
     python: Sequence[str] | None,
+    handed: Sequence[tuple[str, socket.socket]] = (),
 ) -> "Forked | subprocess.Popen[bytes]":
     """A fork, or where ``python`` says so, or a variable that only its start reads, one anew."""
     mine = {name for name in {*os.environ, *environment} if name.startswith("PYTHON")}
-    if python is None and all(environment.get(name) == os.environ.get(name) for name in mine):
+    if python is None and not handed and all(environment.get(name) == os.environ.get(name) for name in mine):
         return Forked(arguments, folder, environment, [stream.fileno() for stream in streams])
     given, out, err = streams
+    descriptors = [listener.fileno() for _, listener in handed]
+    handing = [sys.executable, "-I", "-S", "-c", _HAND_OVER, ",".join(map(str, descriptors))] if handed else []
+    names = {"LISTEN_FDNAMES": ":".join(name for name, _ in handed)} if handed else {}
     return subprocess.Popen(
-        [sys.executable, *(python or ()), "-m", "hydracore", *arguments],
+        [*handing, sys.executable, *(python or ()), "-m", "hydracore", *arguments],
+        pass_fds=descriptors,
         cwd=folder,
-        env=environment,
+        env={**environment, **names},
         stdin=given,
         stdout=out,
         stderr=err,
         start_new_session=True,
     )
+
+
+# What systemd does: the descriptors are those from 3 up, and meant for the process that is to be.
+_HAND_OVER = """
+import fcntl, os, sys
+moved = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 100) for each in sys.argv[1].split(",")]
+for place, descriptor in enumerate(moved):
+    os.dup2(descriptor, 3 + place)
+os.closerange(3 + len(moved), 200)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(moved))}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def program(name: str) -> str:
+    """One that not every machine has: without it a test is skipped, but in CI it fails."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {name} here")
+    return found
 
 
 def _text(stream: IO[bytes]) -> str:

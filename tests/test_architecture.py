@@ -34,6 +34,7 @@ LEVELS = [
         "foreign",
         "leases",
         "signing",
+        "notify",
     },
     {"meters"},
     {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
@@ -48,6 +49,7 @@ LEVELS = [
         "connections",
         "neighbours",
         "counting",
+        "sockets",
     },
     {"moving"},
     {"fitting"},
@@ -62,7 +64,15 @@ LEVELS = [
 ]
 # Where each of these may be imported; nowhere else.
 ONLY_IN = {
-    "tornado": ("web/", "core.py", "server.py", "connections.py", "testing/served.py", "webhooks/posting.py"),
+    "tornado": (
+        "web/",
+        "core.py",
+        "server.py",
+        "connections.py",
+        "sockets.py",
+        "testing/served.py",
+        "webhooks/posting.py",
+    ),
     "pymongo": ("store/",),
     "motor": ("store/drivers.py",),
     "mongomock_motor": ("store/drivers.py",),

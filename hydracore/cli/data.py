@@ -1,4 +1,4 @@
-"""Commands over the data: users, sessions, keys, mail. They work beside a running server, or without one."""
+"""Commands over the data: users, keys, mail. They work beside a running server, or without one."""
 
 import asyncio
 import os
@@ -173,17 +173,11 @@ def _add(group: click.Group, verb: str, act: Act, done: str, *, asks: bool = Fal
     group.command(verb)(command)
 
 
-@click.group()
-def sessions() -> None:
-    """Sign-ins."""
-
-
 _add(users, "disable", administration.disable_user, "Disabled")
 _add(users, "enable", administration.enable_user, "Enabled")
 _add(users, "delete", administration.delete_user, "Deleted", asks=True)
 _add(users, "force-reset", administration.force_reset, "Voided the password of")
 _add(users, "mark-verified", administration.mark_verified, "Marked as verified:")
-_add(sessions, "revoke", administration.end_sessions, "Ended every session of")
 
 
 @click.group()

@@ -18,6 +18,7 @@ from hydracore.cli.output import says_why
 from hydracore.cli.preview import preview
 from hydracore.cli.roles import users_roles
 from hydracore.cli.secret import secret
+from hydracore.cli.sessions import sessions
 from hydracore.cli.webhooks import webhooks
 from hydracore.config import load
 from hydracore.core import HydraCore
@@ -86,7 +87,7 @@ def openapi(file: Path | None) -> None:
     click.echo(json.dumps(HydraCore(config).openapi(), indent=2, ensure_ascii=False))
 
 
-for command in (admin, data.users, data.sessions, data.keys, data.mail, secret, webhooks, explain):
+for command in (admin, data.users, sessions, data.keys, data.mail, secret, webhooks, explain):
     main.add_command(command)
 data.mail.add_command(preview)
 data.users.add_command(users_import)

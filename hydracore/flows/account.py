@@ -1,5 +1,8 @@
 """What operators do to accounts. Ending an account's epoch is what ends its sessions, at once and on every node."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from hydracore.addresses import parse_address
 from hydracore.errors import NotFound, PasswordElsewhere
 from hydracore.events import EmailVerified, LoggedOut, PasswordVoided, SessionsRevoked, UserDisabled, UserEnabled
@@ -7,6 +10,8 @@ from hydracore.flows.closing import delete_over
 from hydracore.flows.credentials import tidy_up
 from hydracore.flows.services import Services
 from hydracore.models import User
+
+_PAGE = 32
 
 
 async def find_user(services: Services, email: str) -> User | None:
@@ -50,6 +55,18 @@ async def revoke_sessions(services: Services, user: User) -> None:
     _there(await services.store.users.start_epoch(user.id, services.untold(event)))
     await _forget(services, user)
     services.announce(event)
+
+
+async def revoke_all_sessions(services: Services, after: User | None = None) -> AsyncIterator[User]:
+    """The same for every account, the oldest first, beginning behind ``after``. Yields each when its sessions have
+    ended, so that whoever is interrupted can go on; to begin anew does no harm."""
+    while found := await services.store.users.page(after, _PAGE):
+        done = await asyncio.gather(*(revoke_sessions(services, user) for user in found), return_exceptions=True)
+        for user, outcome in zip(found, done, strict=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, NotFound):  # Deleted meanwhile.
+                raise outcome
+            yield user
+        after = found[-1]
 
 
 async def end_session_of(services: Services, user: User, session_id: str) -> None:

@@ -28,7 +28,7 @@ async def search_users(admin: Admin, *, email: str = "", cursor: str = "", limit
 
 async def list_users(admin: Admin, after: User | None, limit: int, role: str = "") -> list[User]:
     """Oldest first; ``after`` is the last one of the page before. With a ``role`` those that were given it."""
-    await admin.saw("users.list", **({"role": role} if role else {}))
+    await admin.saw("users.list", role=role)
     return await admin.services.store.users.page(after, limit, role)
 
 

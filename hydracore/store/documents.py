@@ -18,6 +18,11 @@ Result = TypeVar("Result")
 Query = Mapping[str, Any]
 
 
+FORMAT = 1
+"""The version of our documents: each has the one that it was made in as ``format``, and none where it is older than
+that. It is raised with the first change of a minor version. Readers do not ask for it, because changes only expand: it
+is for whoever brings older documents up to date, to find them."""
+
 _DUPLICATE = 11000
 _REFUSALS = {13: "this user may not do that", 18: "the credentials in store.uri are wrong", 14031: "its disk is full"}
 
@@ -138,10 +143,11 @@ class Documents(Generic[Model]):
 
     async def change_or_add(self, query: Query, update: Mapping[str, Any]) -> Model:
         """Change the match in one atomic step, or insert what ``query`` and ``update`` say."""
+        made = {**update.get("$setOnInsert", {}), "format": FORMAT}
 
         def attempt() -> Awaitable[Mapping[str, Any]]:
             found: Awaitable[Mapping[str, Any]] = self._collection.find_one_and_update(
-                query, update, upsert=True, return_document=ReturnDocument.AFTER
+                query, {**update, "$setOnInsert": made}, upsert=True, return_document=ReturnDocument.AFTER
             )
             return found
 
@@ -177,7 +183,8 @@ class Documents(Generic[Model]):
         return await self._measured[verb](self._source.writes.take(lambda: answer(operation())))
 
     def _document(self, value: Model) -> dict[str, Any]:
-        return {"_id": getattr(value, self._key), **{name: getattr(value, name) for name in self._fields}}
+        members = {name: getattr(value, name) for name in self._fields}
+        return {"_id": getattr(value, self._key), **members, "format": FORMAT}
 
     def _value(self, document: Mapping[str, Any] | None) -> Model | None:
         return None if document is None else self._model_of(document)

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from tornado.httputil import HTTPServerRequest
 
+from hydracore.config import BY_UNIX_SOCKET
 from hydracore.errors import CrossOriginRefused
 
 Address = IPv4Address | IPv6Address
@@ -30,14 +31,17 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Proxies:
-    """The proxies whose forwarded headers count."""
+    """The proxies whose forwarded headers count: ``trusted``, as the configuration has them."""
 
-    def __init__(self, networks: Sequence[str]) -> None:
-        self._networks: list[Network] = [ip_network(network, strict=False) for network in networks]
+    def __init__(self, trusted: Sequence[str]) -> None:
+        self._unix = BY_UNIX_SOCKET in trusted
+        self._networks: list[Network] = [
+            ip_network(network, strict=False) for network in trusted if network != BY_UNIX_SOCKET
+        ]
 
-    def trusts(self, address: str) -> bool:
-        parsed = _parse(address)
-        return parsed is not None and any(parsed in network for network in self._networks)
+    def trusts(self, peer: str) -> bool:
+        """``peer`` is whoever has connected, as Tornado calls it."""
+        return (self._unix and peer == _UNIX_SOCKET) or self._has(_parse(peer))
 
     def network(self, request: HTTPServerRequest) -> str:
         """The client's network: IPv4 /32, IPv6 /64. Behind trusted proxies the client is the
@@ -50,9 +54,12 @@ class Proxies:
                 if parsed is None:
                     break
                 client = parsed
-                if not self.trusts(str(parsed)):
+                if not self._has(parsed):
                     break
         return _network_of(client) if client is not None else "local"
+
+    def _has(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._networks)
 
 
 def languages(header: str) -> str:
