@@ -121,7 +121,7 @@ def open_site(
 ) -> Iterator[OpenSite]:
     """Opens sites on the real mongod (or another driver); each closes at the test's end."""
     # A busy machine is no outage: with the deadline of every day it may count in the process instead, and say so.
-    monkeypatch.setattr("hydracore.limits._BACKEND_DEADLINE", 20.0)
+    monkeypatch.setattr("hydracore.counting._BACKEND_DEADLINE", 20.0)
     closing: list[Callable[[], Any]] = []
 
     async def opened(

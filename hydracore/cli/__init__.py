@@ -1,9 +1,13 @@
 """The command line: arguments in, text out; the work is in the core and the flows.
 
 main.py    the command: serve, check-config, openapi
-data.py    users, sessions, keys, mail
+data.py    users, keys, mail
+roles.py moving.py   users: roles; import, export
+sessions.py sessions
 admin.py   admin: tokens, audit
-moving.py  users import, users export
+preview.py mail preview
+secret.py  secret
+webhooks.py webhooks
 explain.py explain
 selftest.py selftest
 plugins.py plugins: list, new, check

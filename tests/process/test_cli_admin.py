@@ -82,8 +82,8 @@ def test_commands_are_on_record(run: Run) -> None:
         *("users.create:done", "users.create:email_taken", "users.list:done", "users.mark_verified:done"),
         *("users.disable:done", "users.enable:done", "users.force_reset:done", "sessions.end_all:done"),
         *("users.language:done", "users.roles:validation_failed", "audit.list:done", "users.delete:done"),
-        *("mail.list:done", "mail.drop:done", "mail.drop:not_found", "mail.retry:not_found", "mail.retry_dead:done", "keys.list:done"),
-        *("keys.rotate:done", "users.export:done", "secret.reseal:done", "users.import:done"),
+        *("mail.list:done", "mail.drop:done", "mail.drop:not_found", "mail.retry:not_found", "mail.retry_dead:done"),
+        *("keys.list:done", "keys.rotate:done", "users.export:done", "secret.reseal:done", "users.import:done"),
     ]
     found = entries(run)[: len(wanted)]
     assert [f"{entry['action']}:{entry['outcome']}" for entry in reversed(found)] == wanted
