@@ -229,6 +229,25 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(what)
 
 
+def _dearest(works: Iterable[str]) -> Mapping[str, int]:
+    dearest: dict[str, int] = {}
+    for text in works:
+        with suppress(ValueError):  # A newer version may know kinds that this one cannot verify either.
+            work = Work.parse(text)
+            dearest[work.kind] = max(work.cost, dearest.get(work.kind, 0))
+    return dearest
+
+
+def price(works: Iterable[str], enough: float) -> float:
+    """How many seconds :meth:`Passwords.equalise` adds to each verification for them, by computing it; no more is
+    computed once it is ``enough``."""
+    began = perf_counter()
+    for kind, cost in _dearest(works).items():
+        if perf_counter() - began < enough:
+            spend(Work(kind, cost), "a password")
+    return perf_counter() - began
+
+
 class Passwords:
     """Hash, verify, rehash, and spend the same time where there is nothing to verify."""
 
@@ -250,12 +269,7 @@ class Passwords:
     def equalise(self, works: Iterable[str]) -> None:
         """From now on each :meth:`verify` costs what the dearest hash of each kind among ``works`` costs, whether or
         not the account's hash is one of them."""
-        dearest: dict[str, int] = {}
-        for text in works:
-            with suppress(ValueError):  # A newer version may know kinds that this one cannot verify either.
-                work = Work.parse(text)
-                dearest[work.kind] = max(work.cost, dearest.get(work.kind, 0))
-        self._everybodys = dearest
+        self._everybodys = _dearest(works)
 
     async def hash(self, password: str) -> str:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""

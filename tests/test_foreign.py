@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 
 from hydracore.foreign import Foreign, Work, firebase, keycloak, read_hash, schemes, spend
-from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
+from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords, price
 
 # The one that Firebase publishes with its scrypt.
 FIREBASE = firebase(
@@ -279,6 +279,20 @@ async def test_everybody_costs_as_much(passwords: Passwords, monkeypatch: pytest
     await passwords.verify("", "another password", equal=False)
     assert set(done) == {"argon2-8-1-1"}
     passwords.close()
+
+
+def test_the_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What imported hashes add to every sign-in is the dearest of each kind, computed; it ends where it is enough."""
+    spent: list[str] = []
+    clock = iter(range(100))
+    monkeypatch.setattr("hydracore.passwords.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hydracore.passwords.spend", lambda work, password: spent.append(str(work)))
+    works = ["bcrypt:16", "", "pbkdf2-sha1:7", "bcrypt:64", "phpass:128"]
+    assert price(works, 100) == 4
+    assert spent == ["bcrypt:64", "pbkdf2-sha1:7", "phpass:128"]
+    spent.clear()
+    price(works, 2)
+    assert spent == ["bcrypt:64"]
 
 
 def test_work() -> None:

@@ -158,6 +158,8 @@ async def test_what_is_there_already(site: Site) -> None:
         "line 4: id: It is that of line 1.",
         "line 3: The account is there, and differs in language, password_hash. It is left as it is.",
     ]
+    report, told = await imported(site, {"email": "ada@example.com", "id": "1"})  # Which says nothing of a password.
+    assert (report.there, told) == (1, [])
     report, told = await imported(site, {"email": "cy@example.com", "id": "1"})
     assert told == ["line 1: id: Another account has it."]
     other = {**line, "email": "Ada@Example.com", "password_hash": BCRYPT.replace("CCCCCC.", "CCCCCe.")}
@@ -306,6 +308,12 @@ def test_records_that_are_wrong(tmp_path: Path) -> None:
     firebase = sources(lambda: HASH_CONFIG)["firebase"]  # type: ignore[arg-type, return-value]
     [no_key] = mapped(iter([Record("line 1", {"passwordHash": "AAAA"})]), firebase, {}, verified=False)
     assert no_key.problem == "passwordHash: it takes the project's parameters to verify this: --hash-config FILE."
+    supabase = sources(lambda: HASH_CONFIG)["supabase"]  # type: ignore[arg-type, return-value]
+    for nothing in ("", "null", None, {}):
+        rows_of = iter([Record("line 1", {"email": "x", "raw_user_meta_data": nothing})])
+        [bare] = mapped(rows_of, supabase, {}, verified=False)
+        assert bare.line
+        assert not bare.problem
     [proven] = mapped(iter([Record("line 1", {"email": "x"})]), firebase, {}, verified=True)
     assert proven.line == {"email": "x", "email_verified": True, "disabled": False}
 
@@ -439,6 +447,25 @@ def test_the_commands(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (there.exit_code, there.stderr) == (1, "hydracore: out.jsonl cannot be written: File exists.\n")
 
 
+def test_dear_hashes(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator is told, by a dry run already, where the hashes of a file make every sign-in slow, or impossible; not
+    where nobody is to pay for them."""
+    asked: list[set[str]] = []
+
+    def dear(seconds: float) -> Any:
+        return lambda works, enough: asked.append(set(works)) or seconds
+
+    (tmp_path / "in.jsonl").write_text(json.dumps(ADA))
+    for seconds, said in ((1.2, ""), (1.5, "takes 1.5 s longer"), (6, "takes longer than password.hash_timeout")):
+        monkeypatch.setattr("hydracore.flows.importing.price", dear(seconds))
+        told = run("import", "in.jsonl", "--dry-run").stderr
+        assert said in told
+        assert bool(told) == bool(said)
+    assert asked == [{"bcrypt:32"}] * 3
+    monkeypatch.setenv("HYDRACORE_PASSWORD__EQUALISE", "false")
+    assert run("import", "in.jsonl", "--dry-run").stderr == ""
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -462,6 +489,12 @@ def test_commands_that_cannot(run: Any, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "in.json").write_text('{"realm": "acme"}')
     broken = run("import", "in.json", "--from", "keycloak")
     assert (broken.exit_code, broken.stderr) == (1, "hydracore: in.json: it has no list users.\n")
+    (tmp_path / "half.json").write_text(json.dumps([{"email": "eve@example.com"}, {"email": "bob@example.com"}])[:-4])
+    half = run("import", "half.json", "--from", "fastapi-users")
+    assert half.exit_code == 1
+    assert half.stderr.startswith("hydracore: half.json: it is not valid JSON behind entry 1. ")
+    assert half.stderr.endswith(" Before that: 1 imported.\n")
+    assert [user["email"] for user in json.loads(run("list", "--json").stdout)] == ["eve@example.com"]
     (tmp_path / "config").write_text("rounds: 8")
     assert "There have to be base64" in run("import", "in.json", "--from", "firebase", "--hash-config", "config").stderr
     assert run("import", "nowhere.jsonl").exit_code == 2
