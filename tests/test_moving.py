@@ -367,6 +367,7 @@ def test_formats(tmp_path: Path) -> None:
 
     assert read(b'\xef\xbb\xbf{"a": 1}\r\n\n {"a": 2}') == [{"a": 1}, {"a": 2}]
     assert read(b'\xef\xbb\xbfa,b\r\n1,"x\ny"\r\n') == [{"a": "1", "b": "x\ny"}]
+    assert read(b'a,b\n1,"' + b"x" * 500_000 + b'"\n') == [{"a": "1", "b": "x" * 500_000}]
     assert read(b' [{"a": 1}]') == [{"a": 1}]
     assert read(b'{"users": [{"a": 1}]}', document("users")) == [{"a": 1}]
     assert read(b'\xef\xbb\xbf{"a": {"users": [1]}, "b": [2], "users": [3, 4], "c": 5} ', document("users")) == [3, 4]
@@ -376,6 +377,7 @@ def test_formats(tmp_path: Path) -> None:
     for content, of, said in (
         (b"a,b\n\xff,1\n", csv_rows, "is no CSV in UTF-8"),
         (b"a,b\n" + b"1," * LONGEST_LINE, csv_rows, "line 2 is no CSV"),
+        (b'a,b\n1,"' + b"x\n" * LONGEST_LINE, csv_rows, "is no CSV in UTF-8"),
         (b'{"a": "' + b"x" * LONGEST_LINE + b'"}', json_lines, "line 1 is longer"),
         (b'{"a": [1]}', document("users"), "it has no list users"),
         (b"[1", any_of_them, "it is not valid JSON behind entry 1. It ends too early: , is missing"),
