@@ -38,8 +38,8 @@ async def opened(hydra: HydraCore, config: Config, work: Callable[[HydraCore], A
         await work(hydra)
 
 
-async def account_of(hydra: HydraCore, email: str) -> User:
-    """Raises :class:`Failed` where there is none."""
+async def user_of(hydra: HydraCore, email: str) -> User:
+    """The account of an address. Raises :class:`Failed`."""
     user = await find_user(hydra.services, email)
     if user is None:
         raise Failed(f"No account has the address {email}.")
@@ -92,7 +92,7 @@ def users_list(file: Path | None, limit: int, after: str | None, as_json: bool) 
     """Accounts, oldest first."""
 
     async def work(hydra: HydraCore) -> None:
-        found = await hydra.services.store.users.page(await account_of(hydra, after) if after else None, limit)
+        found = await hydra.services.store.users.page(await user_of(hydra, after) if after else None, limit)
         show(
             [
                 {
@@ -121,7 +121,7 @@ def users_language(file: Path | None, email: str, language: str) -> None:
     tags = _tags(language)
 
     async def work(hydra: HydraCore) -> None:
-        user = await account_of(hydra, email)
+        user = await user_of(hydra, email)
         await set_language(hydra.services, user, tags)
         click.echo(f"{user.email} is written to in {tags}.")
 
@@ -137,7 +137,7 @@ def _tags(language: str) -> str:
 def _account_command(verb: str, act: Callable[..., Awaitable[None]], done: str) -> Callable[..., None]:
     def command(file: Path | None, email: str) -> None:
         async def work(hydra: HydraCore) -> None:
-            user = await account_of(hydra, email)
+            user = await user_of(hydra, email)
             await act(hydra.services, user)
             click.echo(f"{done} {user.email}.")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hydracore.cli.data import account_of, with_hydra
+from hydracore.cli.data import user_of, with_hydra
 from hydracore.cli.output import Failed, says_why
 from hydracore.core import HydraCore
 from hydracore.errors import StoreUnavailable
@@ -33,11 +33,11 @@ def sessions_revoke(file: Path | None, email: str | None, every: bool, after: st
 
     async def work(hydra: HydraCore) -> None:
         if email:
-            user = await account_of(hydra, email)
+            user = await user_of(hydra, email)
             await revoke_sessions(hydra.services, user)
             click.echo(f"Ended every session of {user.email}.")
         else:
-            await _revoke_all(hydra, await account_of(hydra, after) if after else None)
+            await _revoke_all(hydra, await user_of(hydra, after) if after else None)
 
     with_hydra(work, file)
 
