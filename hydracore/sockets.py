@@ -19,7 +19,9 @@ from hydracore.errors import StartupError
 
 _FIRST = 3
 _BACKLOG = 1024
+_LONGEST_COUNT = 4
 _NOT_PUBLIC = ("management", "admin")
+_NO_FILE = "\0"
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
@@ -58,7 +60,7 @@ def handed_over(environment: MutableMapping[str, str]) -> list[tuple[str, socket
     pid, count, names = (environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()):
         return []  # They were another's, from which this process has the variables alone.
-    if not count.isdecimal():
+    if not (count.isdecimal() and len(count) <= _LONGEST_COUNT):
         raise StartupError(f"LISTEN_FDS is {count!r}, which is no number of sockets.")
     named = [*names.split(":"), *[""] * int(count)]
     return [(named[place], _taken(_FIRST + place, named[place])) for place in range(int(count))]
@@ -111,6 +113,6 @@ def _bind(section: str, host: str, port: int) -> list[socket.socket]:
 def _url(listener: socket.socket) -> str:
     address = listener.getsockname()
     if listener.family == socket.AF_UNIX:
-        return f"unix:{os.fsdecode(address)}"
+        return f"unix:{os.fsdecode(address).replace(_NO_FILE, '@', 1)}"
     host, port = address[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
