@@ -322,6 +322,7 @@ class HydraCore:
         """Have indexes and a signing key; where the database is away, leave it to :meth:`_tend`."""
         try:
             await self._store.ensure()
+            await self.services.keys.load()  # First: keys end on a node that may not serve, too.
             await self._neighbours.check(starting=True)
             made = await self.services.keys.ensure()
             if made is not None and made.sequence > 1:

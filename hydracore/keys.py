@@ -8,6 +8,7 @@ of before no such time: they end when it begins to sign.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -86,8 +87,8 @@ class Keys:
 
     def signing(self) -> tuple[str, str, Any]:
         active = self._active()
-        if active is None:
-            raise KeysUnavailable
+        if active is None or (active.expires_at and active.expires_at <= self._now()):
+            raise KeysUnavailable  # Nobody would take what an ended key signs.
         return active.kid, active.algorithm, self._private[active.kid]
 
     async def verifying(self, kid: str) -> tuple[str, Any] | None:
@@ -151,16 +152,19 @@ class Keys:
         return await self._publish_next()
 
     async def load(self) -> None:
-        """Read the ring anew and give older keys their end."""
+        """Read the ring anew and give older keys their end. Raises as :meth:`ensure`; what could be opened before is
+        known all the same, with its end: a key that is ended in an emergency is, though the next one is a stranger."""
         async with self._loading:  # What was read first must not replace what was read later.
             ring, now = await self._tidied(), self._now()
-            for key in ring:
-                if key.kid not in self._private:
-                    self._private[key.kid] = await self._threads.run(partial(self._open, key))
-                    self._public[key.kid] = (key.algorithm, self._private[key.kid].public_key())
-            self._ring = tuple(ring)
-            self._of_kid = {key.kid: key for key in ring}
-            self._loaded_at = now
+            try:
+                for key in ring:
+                    if key.kid not in self._private:
+                        self._private[key.kid] = await self._threads.run(partial(self._open, key))
+                        self._public[key.kid] = (key.algorithm, self._private[key.kid].public_key())
+            finally:
+                self._ring = tuple(key for key in ring if key.kid in self._private)
+                self._of_kid = {key.kid: key for key in self._ring}
+                self._loaded_at = now
 
     async def _tidied(self) -> Sequence[SigningKey]:
         ring, now = await self._store.all(), self._now()
@@ -181,7 +185,8 @@ class Keys:
         # one query a second.
         async with self._looking:
             if self._loaded_at is None or self._now() - self._loaded_at >= _RELOAD_PAUSE:
-                await self.load()
+                with suppress(StartupError):  # The operator is told of it elsewhere, and whoever asks is not.
+                    await self.load()
 
     def _active(self) -> SigningKey | None:
         now = self._now()

@@ -229,6 +229,25 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(what)
 
 
+def _dearest(works: Iterable[str]) -> Mapping[str, int]:
+    dearest: dict[str, int] = {}
+    for text in works:
+        with suppress(ValueError):  # A newer version may know kinds that this one cannot verify either.
+            work = Work.parse(text)
+            dearest[work.kind] = max(work.cost, dearest.get(work.kind, 0))
+    return dearest
+
+
+def price(works: Iterable[str], enough: float) -> float:
+    """How many seconds :meth:`Passwords.equalise` adds to each verification for them, by computing it; no more is
+    computed once it is ``enough``."""
+    began = perf_counter()
+    for kind, cost in _dearest(works).items():
+        if perf_counter() - began < enough:
+            spend(Work(kind, cost), "a password")
+    return perf_counter() - began
+
+
 class Passwords:
     """Hash, verify, rehash, and spend the same time where there is nothing to verify."""
 
@@ -250,12 +269,7 @@ class Passwords:
     def equalise(self, works: Iterable[str]) -> None:
         """From now on each :meth:`verify` costs what the dearest hash of each kind among ``works`` costs, whether or
         not the account's hash is one of them."""
-        dearest: dict[str, int] = {}
-        for text in works:
-            with suppress(ValueError):  # A newer version may know kinds that this one cannot verify either.
-                work = Work.parse(text)
-                dearest[work.kind] = max(work.cost, dearest.get(work.kind, 0))
-        self._everybodys = dearest
+        self._everybodys = _dearest(works)
 
     async def hash(self, password: str) -> str:
         """The encoded argon2id hash. Raises :class:`HashingOverloaded`."""
@@ -321,10 +335,12 @@ class Passwords:
 
     def _is_right(self, stored: Stored, password: str, everybodys: Mapping[str, int]) -> bool:
         done = self._work_of(stored)
+        # What everybody's argon2id is made of may be due once more, for one from elsewhere that lies below it.
+        counts = bool(stored.foreign) or done != self._own
         for kind, cost in everybodys.items():
-            if (rest := cost - (done.cost if done.kind == kind else 0)) > 0:
+            if (rest := cost - (done.cost if counts and done.kind == kind else 0)) > 0:
                 spend(Work(kind, rest), password)
-        if not stored.foreign and done.kind in everybodys and done != self._own:
+        if counts and not stored.foreign and done.kind in everybodys:
             spend(self._own, password)
         try:
             self._hasher.verify(stored.argon2, stored.hashed(password))

@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 
 from hydracore.foreign import Foreign, Work, firebase, keycloak, read_hash, schemes, spend
-from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
+from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords, price
 
 # The one that Firebase publishes with its scrypt.
 FIREBASE = firebase(
@@ -230,6 +230,8 @@ async def test_everybody_costs_as_much(passwords: Passwords, monkeypatch: pytest
         "$scrypt$ln=4,r=8,p=1$U29kaXVtQ2hsb3JpZGU$cCO9yzr9c0hGHAbNgf046/2o+7qQT44+qbVD9lRdofI",
         "$argon2id$v=19$m=7168,t=5,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
         "$argon2i$v=19$m=16,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+        # As dear as those that are made here, under one of which it is kept.
+        "$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
     }
     found = [read_hash(text) for text in hashes]
     passwords.equalise([*(passwords.work(each) for each in found), "a newer version's:7"])
@@ -270,12 +272,27 @@ async def test_everybody_costs_as_much(passwords: Passwords, monkeypatch: pytest
         costs.append({kind: cost for kind, cost in done.items() if kind not in ("sha512-crypt", "phpass")})
     assert costs == [costs[0]] * len(costs)
     assert costs[0]["bcrypt"] == 64
+    assert costs[0]["argon2-8-1-1"] == 2
     assert costs[0]["pbkdf2-sha256"] == 390
     assert costs[0]["phpass itself"] == 256
     done.clear()
     await passwords.verify("", "another password", equal=False)
     assert set(done) == {"argon2-8-1-1"}
     passwords.close()
+
+
+def test_the_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What imported hashes add to every sign-in is the dearest of each kind, computed; it ends where it is enough."""
+    spent: list[str] = []
+    clock = iter(range(100))
+    monkeypatch.setattr("hydracore.passwords.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hydracore.passwords.spend", lambda work, password: spent.append(str(work)))
+    works = ["bcrypt:16", "", "pbkdf2-sha1:7", "bcrypt:64", "phpass:128"]
+    assert price(works, 100) == 4
+    assert spent == ["bcrypt:64", "pbkdf2-sha1:7", "phpass:128"]
+    spent.clear()
+    price(works, 2)
+    assert spent == ["bcrypt:64"]
 
 
 def test_work() -> None:

@@ -72,9 +72,8 @@ async def test_each_algorithm(open_site: OpenSite, algorithm: str) -> None:
     assert (await site.me(token)).code == 200
 
 
-@pytest.mark.parametrize("named", [*ALGORITHMS, "HS256", "none", "PS256", "ES384"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-async def test_the_algorithm_is_the_keys(open_site: OpenSite, algorithm: str, named: str) -> None:
+async def test_the_algorithm_is_the_keys(open_site: OpenSite, algorithm: str) -> None:
     """A token that names another algorithm than its key's is refused, whichever that is, though the signature is as
     it should be for what the key does."""
     site = await open_site(driver="memory", tokens={"algorithm": algorithm})
@@ -83,14 +82,16 @@ async def test_the_algorithm_is_the_keys(open_site: OpenSite, algorithm: str, na
     header = json.loads(octets(head))
     kid, _, private = site.hydra.services.keys.signing()
     assert header["kid"] == kid
-    renamed = urlsafe_b64encode(json.dumps({**header, "alg": named}).encode()).rstrip(b"=").decode()
     signer = jwt.get_algorithm_by_name(algorithm)
-    signature = urlsafe_b64encode(signer.sign(f"{renamed}.{body}".encode(), private)).rstrip(b"=").decode()
-    answer = await site.me(f"{renamed}.{body}.{signature}")
-    if named == algorithm:
-        assert answer.code == 200
-    else:
-        refused(answer, 401, "not_authenticated")
+
+    def naming(named: str) -> str:
+        renamed = urlsafe_b64encode(json.dumps({**header, "alg": named}).encode()).rstrip(b"=").decode()
+        signature = urlsafe_b64encode(signer.sign(f"{renamed}.{body}".encode(), private)).rstrip(b"=").decode()
+        return f"{renamed}.{body}.{signature}"
+
+    assert (await site.me(naming(algorithm))).code == 200
+    for other in {*ALGORITHMS, "HS256", "none", "PS256", "ES384"} - {algorithm}:
+        refused(await site.me(naming(other)), 401, "not_authenticated")
 
 
 async def test_from_one_to_the_next(open_site: OpenSite) -> None:

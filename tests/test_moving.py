@@ -170,6 +170,8 @@ async def test_what_is_there_already(site: Site) -> None:
         "line 4: id: It is that of line 1.",
         "line 3: The account is there, and differs in language, password_hash. It is left as it is.",
     ]
+    report, told = await imported(site, {"email": "ada@example.com", "id": "1"})  # Which says nothing of a password.
+    assert (report.there, told) == (1, [])
     report, told = await imported(site, {"email": "cy@example.com", "id": "1"})
     assert told == ["line 1: id: Another account has it."]
     other = {**line, "email": "Ada@Example.com", "password_hash": BCRYPT.replace("CCCCCC.", "CCCCCe.")}
@@ -318,6 +320,12 @@ def test_records_that_are_wrong(tmp_path: Path) -> None:
     firebase = sources(lambda: HASH_CONFIG)["firebase"]  # type: ignore[arg-type, return-value]
     [no_key] = mapped(iter([Record("line 1", {"passwordHash": "AAAA"})]), firebase, {}, verified=False)
     assert no_key.problem == "passwordHash: it takes the project's parameters to verify this: --hash-config FILE."
+    supabase = sources(lambda: HASH_CONFIG)["supabase"]  # type: ignore[arg-type, return-value]
+    for nothing in ("", "null", None, {}):
+        rows_of = iter([Record("line 1", {"email": "x", "raw_user_meta_data": nothing})])
+        [bare] = mapped(rows_of, supabase, {}, verified=False)
+        assert bare.line
+        assert not bare.problem
     [proven] = mapped(iter([Record("line 1", {"email": "x"})]), firebase, {}, verified=True)
     assert proven.line == {"email": "x", "email_verified": True, "disabled": False}
 
@@ -371,6 +379,7 @@ def test_formats(tmp_path: Path) -> None:
 
     assert read(b'\xef\xbb\xbf{"a": 1}\r\n\n {"a": 2}') == [{"a": 1}, {"a": 2}]
     assert read(b'\xef\xbb\xbfa,b\r\n1,"x\ny"\r\n') == [{"a": "1", "b": "x\ny"}]
+    assert read(b'a,b\n1,"' + b"x" * 500_000 + b'"\n') == [{"a": "1", "b": "x" * 500_000}]
     assert read(b' [{"a": 1}]') == [{"a": 1}]
     assert read(b'{"users": [{"a": 1}]}', document("users")) == [{"a": 1}]
     assert read(b'\xef\xbb\xbf{"a": {"users": [1]}, "b": [2], "users": [3, 4], "c": 5} ', document("users")) == [3, 4]
@@ -380,6 +389,7 @@ def test_formats(tmp_path: Path) -> None:
     for content, of, said in (
         (b"a,b\n\xff,1\n", csv_rows, "is no CSV in UTF-8"),
         (b"a,b\n" + b"1," * LONGEST_LINE, csv_rows, "line 2 is no CSV"),
+        (b'a,b\n1,"' + b"x\n" * LONGEST_LINE, csv_rows, "is no CSV in UTF-8"),
         (b'{"a": "' + b"x" * LONGEST_LINE + b'"}', json_lines, "line 1 is longer"),
         (b'{"a": [1]}', document("users"), "it has no list users"),
         (b"[1", any_of_them, "it is not valid JSON behind entry 1. It ends too early: , is missing"),
@@ -451,6 +461,25 @@ def test_the_commands(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (there.exit_code, there.stderr) == (1, "hydracore: out.jsonl cannot be written: File exists.\n")
 
 
+def test_dear_hashes(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator is told, by a dry run already, where the hashes of a file make every sign-in slow, or impossible; not
+    where nobody is to pay for them."""
+    asked: list[set[str]] = []
+
+    def dear(seconds: float) -> Any:
+        return lambda works, enough: asked.append(set(works)) or seconds
+
+    (tmp_path / "in.jsonl").write_text(json.dumps(ADA))
+    for seconds, said in ((1.2, ""), (1.5, "takes 1.5 s longer"), (6, "takes longer than password.hash_timeout")):
+        monkeypatch.setattr("hydracore.flows.importing.price", dear(seconds))
+        told = run("import", "in.jsonl", "--dry-run").stderr
+        assert said in told
+        assert bool(told) == bool(said)
+    assert asked == [{"bcrypt:32"}] * 3
+    monkeypatch.setenv("HYDRACORE_PASSWORD__EQUALISE", "false")
+    assert run("import", "in.jsonl", "--dry-run").stderr == ""
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -474,6 +503,12 @@ def test_commands_that_cannot(run: Any, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "in.json").write_text('{"realm": "acme"}')
     broken = run("import", "in.json", "--from", "keycloak")
     assert (broken.exit_code, broken.stderr) == (1, "hydracore: in.json: it has no list users.\n")
+    (tmp_path / "half.json").write_text(json.dumps([{"email": "eve@example.com"}, {"email": "bob@example.com"}])[:-4])
+    half = run("import", "half.json", "--from", "fastapi-users")
+    assert half.exit_code == 1
+    assert half.stderr.startswith("hydracore: half.json: it is not valid JSON behind entry 1. ")
+    assert half.stderr.endswith(" Before that: 1 imported.\n")
+    assert [user["email"] for user in json.loads(run("list", "--json").stdout)] == ["eve@example.com"]
     (tmp_path / "config").write_text("rounds: 8")
     assert "There have to be base64" in run("import", "in.json", "--from", "firebase", "--hash-config", "config").stderr
     assert run("import", "nowhere.jsonl").exit_code == 2

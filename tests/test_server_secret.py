@@ -280,6 +280,40 @@ async def test_nodes_that_started_at_once(at: Open, expected_logs: list[str]) ->
     assert await old.hydra.not_ready() == ""
 
 
+@pytest.mark.parametrize("urgent", [(NEW, OLD), (OLD, NEW)], ids=["a stranger's key", "a key of its own"])
+async def test_an_emergency_without_a_node(at: Open, expected_logs: list[str], urgent: tuple[str, str]) -> None:
+    """A node that was left with the old secret alone, and says that it cannot serve, takes no token under a key that
+    has ended in an emergency, whether or not it can open the next one; it signs nothing that nobody takes, and what it
+    cannot prove it refuses as it should."""
+    expected_logs += ["cannot serve", "keys_unavailable", "unavailable"]
+    old = await at(OLD, first=True)
+    grant = await old.verified()
+    used = {"refresh_token": tokens(await old.post("login", {"email": EMAIL, "password": PASSWORD}))["refresh_token"]}
+    await old.hydra.services.store.collection("secrets").delete_many({})
+    await at(NEW, OLD)
+    old.hydra._problem = "A node beside this one works under another secret."
+    node = await at(*urgent)
+    await node.hydra.rotate_keys(emergency=True)
+    with pytest.raises(StartupError):
+        await old.hydra._prepare()
+    for site in (old, node):
+        site.clock.forward(seconds=4)
+    refused(await old.me(grant["access_token"]), 401, "not_authenticated")
+    renewed = tokens(await node.post("refresh", {"refresh_token": grant["refresh_token"]}))
+    assert (await node.me(renewed["access_token"])).code == 200
+    answer = await old.me(renewed["access_token"])
+    if urgent[0] == OLD:
+        assert answer.code == 200
+        return
+    refused(answer, 401, "not_authenticated")
+    credentials = {"email": EMAIL, "password": PASSWORD}
+    refused(await old.post("login", credentials), 503, "keys_unavailable")
+    refused(await old.post("refresh", used), 503, "keys_unavailable")
+    node.clock.forward(minutes=1)
+    tokens(await node.post("refresh", used))  # No theft: the one that was refused has not used it up.
+    refused(await old.ask("GET", "/.well-known/jwks.json"), 503, "keys_unavailable")
+
+
 async def test_configured_by_the_environment(tmp_path: Any) -> None:
     """Other secrets come as a JSON list, in a variable or in a file that one names; short ones are refused, and none
     is repeated."""

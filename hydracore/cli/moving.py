@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
-from itertools import islice
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any, TextIO
@@ -60,12 +59,15 @@ def users_import(
             with _bar(source) as bar, Import(services, _tell, dry=dry_run) as run:
                 reports.append(run.report)
                 await _take(run, lines, bar)
+                _warn(await run.price(), services.settings.password.hash_timeout)
             told["imported"] = run.report.imported
 
     try:
         with_hydra(work, file)
     except NotReadable as error:
-        raise Failed(f"{source.name}: {error}") from error
+        done = reports[0].imported if reports else 0
+        told = f" Before that: {done} imported." if done and not dry_run else ""
+        raise Failed(f"{source.name}: {error}{told}") from error
     report = reports[0]
     _show(report, dry_run=dry_run, as_json=as_json)
     sys.exit(0 if report.whole else 1)
@@ -114,8 +116,19 @@ async def _take(run: Import, lines: Iterable[Mapped], bar: Any) -> None:
 
 
 def _batches(lines: Iterable[Mapped]) -> Iterator[Sequence[Mapped]]:
-    rest = iter(lines)
-    while batch := list(islice(rest, BATCH)):
+    """Where the file breaks off in the middle of one, what was read of it comes first."""
+    batch: list[Mapped] = []
+    try:
+        for line in lines:
+            batch.append(line)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except NotReadable:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch
 
 
@@ -127,6 +140,12 @@ def _bar(source: BufferedReader) -> Any:
 
 def _tell(problem: str) -> None:
     click.echo(problem, err=True)
+
+
+def _warn(price: float, timeout: int) -> None:
+    if price > timeout / 4:
+        longer = f"{price:.1f} s longer" if price < timeout else "longer than password.hash_timeout and is refused"
+        _tell(f"Every sign-in takes {longer}, until the owners of these accounts have signed in: password.equalise.")
 
 
 def _show(report: Report, *, dry_run: bool, as_json: bool) -> None:

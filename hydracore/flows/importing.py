@@ -14,7 +14,7 @@ from hydracore.foreign import ForeignHash
 from hydracore.models import User
 from hydracore.moving.lines import Draft, Lines, problems_of
 from hydracore.moving.sources import Mapped
-from hydracore.passwords import Stored
+from hydracore.passwords import Stored, price
 from hydracore.threads import cores
 
 # So many accounts are held in memory, looked up and inserted at once.
@@ -63,6 +63,7 @@ class Import(AbstractContextManager["Import"]):
         enough = 2 * (services.settings.password.hash_threads or cores())
         self._turns = asyncio.Semaphore(min(enough, services.passwords.capacity))
         self._seen = _Seen()
+        self._works: set[str] = set()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,6 +109,7 @@ class Import(AbstractContextManager["Import"]):
             self.report.passwords[self._kind(draft)] += 1
             known = self._services.settings.roles.known
             self.report.unknown_roles.update(role for role in draft.user.roles if role not in known)
+            self._works.add(self._work(draft))
         return not earlier
 
     async def _told_apart(self, drafts: Sequence[_Placed]) -> list[_Placed]:
@@ -137,17 +139,26 @@ class Import(AbstractContextManager["Import"]):
             self.report.differing += 1
             self._tell(f"{place}: The account is there, and differs in {', '.join(members)}. It is left as it is.")
 
+    async def price(self) -> float:
+        """How many seconds longer every sign-in takes for what was taken, until its owners have signed in; no more than
+        ``password.hash_timeout`` and a little is counted."""
+        password = self._services.settings.password
+        return await asyncio.to_thread(price, self._works, password.hash_timeout) if password.equalise else 0.0
+
     async def _user(self, draft: Draft) -> User:
-        passwords = self._services.passwords
-        if draft.wrapped and draft.wrapped.foreign:
-            work = str(draft.wrapped.foreign.work)
-            return replace(draft.user, password_hash=str(draft.wrapped), imported={"work": work})
+        work = self._work(draft)
+        user = replace(draft.user, imported={"work": work} if work else None)
+        if draft.wrapped:
+            return replace(user, password_hash=str(draft.wrapped))
         if draft.foreign is None:
-            return draft.user
-        work = passwords.work(draft.foreign)
+            return user
         async with self._turns:
-            encoded = await self._wrapped(draft.foreign)
-        return replace(draft.user, password_hash=encoded, imported={"work": work} if work else None)
+            return replace(user, password_hash=await self._wrapped(draft.foreign))
+
+    def _work(self, draft: Draft) -> str:
+        if draft.wrapped and draft.wrapped.foreign:
+            return str(draft.wrapped.foreign.work)
+        return self._services.passwords.work(draft.foreign) if draft.foreign else ""
 
     async def _wrapped(self, foreign: ForeignHash) -> str:
         for _ in range(_TRIES - 1):
@@ -185,7 +196,7 @@ def _differing(draft: Draft, there: User) -> Iterator[str]:
         "roles": (list(draft.user.roles), list(there.roles)),
     }
     yield from (name for name, (one, other) in pairs.items() if name in draft.given and one != other)
-    if not _is_same_password(draft, there.password_hash):
+    if "password_hash" in draft.given and not _is_same_password(draft, there.password_hash):
         yield "password_hash"
 
 

@@ -65,9 +65,11 @@ async def refresh(services: Services, token: str, network: str, device: str = ""
 
     The first to present generation n moves the session to n+1. Whoever presents n again within the
     grace gets the same n+1. Anything older is theft and ends the session (RFC 9700, section 4.14.2).
-    Raises :class:`InvalidRefreshToken`, and what a plugin refuses with: the token is not used up then.
+    Raises :class:`InvalidRefreshToken`, and what a plugin refuses with, and :class:`KeysUnavailable`: the token is not
+    used up then.
     """
     session_id, generation = services.refresh.read(token)
+    services.keys.signing()  # What cannot be answered must not be asked for again when the grace is over.
     claims = await _claims(services, session_id, network) if services.registry.adds_claims else None
     now = services.now()
     idle_end = now + timedelta(seconds=services.settings.tokens.idle_ttl)

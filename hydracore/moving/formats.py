@@ -59,6 +59,7 @@ def csv_rows(file: io.BufferedReader) -> Iterator[Record]:
             upto += len(line)
             yield text
 
+    csv.field_size_limit(LONGEST_LINE)  # Whoever keeps pictures in a user's metadata has more than its 128 KiB.
     reader = csv.DictReader(lines(), strict=True)
     try:
         for row in reader:

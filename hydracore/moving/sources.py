@@ -73,7 +73,7 @@ def _supabase(row: Row, now: datetime) -> tuple[dict[str, Any], Row] | None:
     """A row of auth.users."""
     if _text(row.get("deleted_at")):
         return None
-    metadata = row.get("raw_user_meta_data") or {}
+    metadata = row.get("raw_user_meta_data")
     banned = _text(row.get("banned_until"))
     account = {
         "id": _text(row.get("id")),
@@ -83,7 +83,8 @@ def _supabase(row: Row, now: datetime) -> tuple[dict[str, Any], Row] | None:
         "disabled": bool(banned) and _date(banned) > now,
         "password_hash": _text(row.get("encrypted_password")),
     }
-    return account, json.loads(metadata) if isinstance(metadata, str) else metadata
+    more = json.loads(metadata) if isinstance(metadata, str) and metadata else metadata
+    return account, more or {}
 
 
 def _auth0(row: Row) -> tuple[dict[str, Any], Row]:
