@@ -45,7 +45,9 @@ class Town:
         self.size = size
         self._folder = folder
         self._fresh = iter(random.sample(range(size), k=min(size, _MOST_FRESH)))
-        overrides: dict[str, Any] = {"store": {"uri": uri, "database": self.database}, "secret": SECRET}
+        # What fills it is not measured, and a busy disk breaks none of that off.
+        there = {"uri": uri, "database": self.database, "timeout": 120}
+        overrides: dict[str, Any] = {"store": there, "secret": SECRET}
         quiet = {"mail": {"allow_undelivered": True}, "password": {"profile": "testing"}}
         self.config = load(environment={}, overrides={**overrides, **quiet})
 

@@ -56,15 +56,16 @@ def tokens_create(file: Path | None, name: str, scopes: tuple[Scope, ...], life:
 
 
 @tokens.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 @says_why
-def tokens_list(file: Path | None, as_json: bool) -> None:
-    """Tokens, oldest first, and those that ended less than a month ago."""
+def tokens_list(file: Path | None, limit: int, as_json: bool) -> None:
+    """Tokens, the latest first, and those that ended less than a month ago."""
 
     async def work(hydra: HydraCore) -> None:
-        found, now = await admin_tokens.list_tokens(admin_of(hydra)), hydra.services.now()
-        rows = [token.public(now) for token in found]
+        page, now = await admin_tokens.list_tokens(admin_of(hydra), limit=limit), hydra.services.now()
+        rows = [token.public(now) for token in page.items]
         show(rows if as_json else [_row(**row) for row in rows], as_json)
 
     with_hydra(work, file)

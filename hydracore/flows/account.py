@@ -86,11 +86,13 @@ async def vouch_for(services: Services, user: User) -> None:
 
 async def force_reset(services: Services, user: User) -> None:
     """Void the password and end all sessions; a mail says how to set a new one. Raises :class:`PasswordElsewhere` for
-    an authenticator's account, which has none."""
+    an authenticator's account, which has none, and :class:`NotFound` where it was deleted meanwhile."""
     event = services.stamped(PasswordVoided(user_id=user.id))
-    async with services.mail_with("reset_password", user.address_key, language=user.language):
+    # By its id: the address may be another by the time that the password is void.
+    async with services.mail_with("reset_password", user.address_key, language=user.language, user_id=user.id):
         voided = await services.store.users.void_password(user.id, services.untold(event))
         if voided is None:
+            _there(await services.store.users.by_id(user.id))
             raise PasswordElsewhere("This account has no password here: its authenticator has.")
     await tidy_up(services, voided)  # Of before alone: the mail's token may be there already.
     services.announce(event)

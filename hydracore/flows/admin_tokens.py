@@ -8,15 +8,15 @@ from hashlib import sha256
 
 from hydracore.errors import InvalidAdminToken, MissingScope, NotFound, StoreUnavailable
 from hydracore.flows.audit import Admin
+from hydracore.flows.paging import moment_of, page_of, place_of
 from hydracore.flows.services import Services
 from hydracore.limits import Spend
-from hydracore.models import Actor, AdminToken, Scope
+from hydracore.models import Actor, AdminToken, Page, Scope
 
 LONGEST_LIFE = timedelta(days=366)
 # So that whoever searches repositories and logs for secrets knows it.
 _PREFIX = "hca1."
 _FORM = re.compile(r"hca1\.[A-Za-z0-9_-]{43}")
-_MOST_LISTED = 1000
 _USED_EVERY = timedelta(minutes=1)
 
 
@@ -34,10 +34,13 @@ async def create_token(admin: Admin, name: str, scopes: Sequence[Scope], life: t
     return text, token
 
 
-async def list_tokens(admin: Admin) -> list[AdminToken]:
-    """Oldest first, with those that ended less than a month ago."""
+async def list_tokens(admin: Admin, *, cursor: str = "", limit: int) -> Page[AdminToken]:
+    """The latest first, with those that ended less than a month ago."""
+    services, what = admin.services, "tokens"
+    after = moment_of(place_of(services, what, cursor))
     await admin.saw("tokens.list")
-    return await admin.services.store.admin_tokens.list(_MOST_LISTED)
+    found = await services.store.admin_tokens.page(after, limit + 1)
+    return page_of(services, what, found, limit, lambda token: (token.created_at.isoformat(), token.id))
 
 
 async def revoke_token(admin: Admin, token_id: str) -> AdminToken:

@@ -6,11 +6,11 @@ Where it cannot be written down it is not done. One that ends half-way stays ``b
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from hydracore.errors import HydraError, StoreUnavailable, Unavailable
-from hydracore.flows.paging import page_of, place_of
+from hydracore.flows.paging import moment_of, page_of, place_of
 from hydracore.flows.services import Services
 from hydracore.models import Actor, AuditEntry, Page
 from hydracore.store.admin import BEGUN
@@ -54,11 +54,7 @@ class Admin:
 async def list_audit(admin: Admin, *, user_id: str = "", cursor: str = "", limit: int) -> Page[AuditEntry]:
     """What administrators did, on one account where there is an id; the latest first. Looking is one more entry."""
     services, what = admin.services, f"audit:{user_id}"
-    after = _moment(place_of(services, what, cursor))
+    after = moment_of(place_of(services, what, cursor))
     found = await services.store.audit.page(user_id, after, services.now(), limit + 1)
     await admin.saw("audit.list", user_id)
     return page_of(services, what, found, limit, lambda entry: (entry.at.isoformat(), entry.id))
-
-
-def _moment(place: Any) -> tuple[datetime, str] | None:
-    return None if place is None else (datetime.fromisoformat(place[0]), place[1])

@@ -68,12 +68,15 @@ async def _reset_password(services: Services, intent: MailIntent, user: User) ->
 
 
 async def _of_account(services: Services, intent: MailIntent, user: User | None) -> Prepared | None:
-    """What goes to another address than an open account has."""
+    """What goes to an account, whatever its address is by now, or to another address than an open account has."""
     match intent.kind:
         case "account_closed":
             return _account_closed(services, intent, user)
         case _ if user is None:
             return None
+        case "reset_password":
+            # An operator's word: to the address that the account has by now.
+            return None if user.disabled or user.authority else await _reset_password(services, intent, user)
         case "change_email":
             asked = user.epoch == intent.after_epoch and not user.disabled
             return await _change_email(services, intent, user) if asked else None

@@ -7,6 +7,7 @@ or deleted meanwhile makes nothing appear twice or not at all.
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from hydracore.errors import InvalidCursor
@@ -38,3 +39,8 @@ def place_of(services: Services, what: str, cursor: str) -> Sequence[str] | None
     except (ValueError, CannotOpen):
         raise InvalidCursor from None
     return place
+
+
+def moment_of(place: Sequence[str] | None) -> tuple[datetime, str] | None:
+    """The same, of a list in the order of a moment and an id."""
+    return None if place is None else (datetime.fromisoformat(place[0]), place[1])

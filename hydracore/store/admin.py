@@ -9,6 +9,9 @@ from hydracore.store.documents import Documents, Source
 
 BEGUN = "begun"
 
+Place = tuple[datetime, str]
+"""Where a document stands among those in the order of a moment: that moment, and its id."""
+
 
 class AdminTokens:
     def __init__(self, source: Source) -> None:
@@ -29,9 +32,9 @@ class AdminTokens:
         earlier = {"$or": [{"last_used_at": None}, {"last_used_at": {"$lt": now}}]}
         await self._tokens.change({"_id": token_id, **earlier}, {"$set": {"last_used_at": now}})
 
-    async def list(self, limit: int) -> "list[AdminToken]":
-        """Oldest first, those that are no good any more too."""
-        return await self._tokens.many({}, [("created_at", 1)], limit)
+    async def page(self, after: Place | None, limit: int) -> list[AdminToken]:
+        """The latest first, those that are no good any more too; ``after`` is where the page before ended."""
+        return await self._tokens.many(_beyond("created_at", after), [("created_at", -1), ("_id", -1)], limit)
 
     async def revoke(self, token_id: str, now: datetime) -> AdminToken | None:
         """From now on it opens nothing; None where there is none, or it was revoked before."""
@@ -52,13 +55,16 @@ class Audit:
         told = {f"details.{name}": value for name, value in details.items()}
         await self._entries.change({"_id": entry_id, "outcome": BEGUN}, {"$set": {"outcome": outcome, **told}})
 
-    async def page(
-        self, user_id: str, after: tuple[datetime, str] | None, now: datetime, limit: int
-    ) -> list[AuditEntry]:
+    async def page(self, user_id: str, after: Place | None, now: datetime, limit: int) -> list[AuditEntry]:
         """The latest first, those of one account where there is an id; ``after`` is where the page before ended."""
-        query: dict[str, Any] = {"expires_at": {"$gt": now}, **({"user_id": user_id} if user_id else {})}
-        if after is not None:
-            at, entry_id = after
-            # The bound beside the alternatives: one range of the index, not a sort of two.
-            query |= {"at": {"$lte": at}, "$or": [{"at": {"$lt": at}}, {"_id": {"$lt": entry_id}}]}
-        return await self._entries.many(query, [("at", -1), ("_id", -1)], limit)
+        live = {"expires_at": {"$gt": now}, **({"user_id": user_id} if user_id else {})}
+        return await self._entries.many({**live, **_beyond("at", after)}, [("at", -1), ("_id", -1)], limit)
+
+
+def _beyond(member: str, after: Place | None) -> Mapping[str, Any]:
+    """What comes after that place where the latest is first."""
+    if after is None:
+        return {}
+    moment, last = after
+    # The bound beside the alternatives: one range of the index, not a sort of two.
+    return {member: {"$lte": moment}, "$or": [{member: {"$lt": moment}}, {"_id": {"$lt": last}}]}

@@ -77,7 +77,7 @@ OWN = (
         "admin_tokens",
         [
             Index([("digest", 1)], unique=True),
-            Index([("created_at", 1)]),
+            Index([("created_at", -1), ("_id", -1)]),
             Index([("expires_at", 1)], expire_after=30 * _DAY),  # Listed for a while as what they were.
         ],
     ),

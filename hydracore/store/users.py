@@ -13,6 +13,8 @@ from hydracore.store.documents import Documents, Duplicate, Source
 
 # Networks that an account remembers: home, work, the phone's, and some more.
 _MOST_NETWORKS = 8
+# What an operator has deleted is on its way out: another one's word of that moment must not keep it.
+_NOT_CONDEMNED = {"closing.digest": {"$ne": ""}}
 
 Untold = Sequence[Mapping[str, Any]]
 """What is to be told of a change, written in the same atomic step: see :class:`User`."""
@@ -182,12 +184,14 @@ class Users:
         return await self._change(user_id, {}, {"$inc": {"epoch": 1}}, untold)
 
     async def disable(self, user_id: str, untold: Untold = ()) -> User | None:
-        """An operator's word, which ends an owner's: an account that is to be deleted is not, nor opened by a token."""
+        """An operator's word, which ends an owner's: an account that is to be deleted is not, nor opened by a token.
+        None where an operator has deleted it."""
         update = {"$set": {"disabled": True, "closing": None}, "$inc": {"epoch": 1}}
-        return await self._change(user_id, {}, update, untold)
+        return await self._change(user_id, _NOT_CONDEMNED, update, untold)
 
     async def enable(self, user_id: str, untold: Untold = ()) -> User | None:
-        return await self._change(user_id, {}, {"$set": {"disabled": False, "closing": None}}, untold)
+        """None as for :meth:`disable`."""
+        return await self._change(user_id, _NOT_CONDEMNED, {"$set": {"disabled": False, "closing": None}}, untold)
 
     async def close(self, user: User, closing: Closing, untold: Untold = ()) -> User | None:
         """Once an epoch: nobody signs in any more, and a new epoch ends what there was. The loser of a race gets

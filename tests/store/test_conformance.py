@@ -582,12 +582,33 @@ async def test_admin_tokens(store: Store) -> None:
     assert await store.admin_tokens.live("another", NOW) is None
     for moment in (LATER, NOW):
         await store.admin_tokens.used("t1", moment)
-    [used] = await store.admin_tokens.list(10)
+    [used] = await store.admin_tokens.page(None, 10)
     assert used.last_used_at == LATER
     revoked = await asyncio.gather(*(store.admin_tokens.revoke("t1", LATER) for _ in range(20)))
     assert Counter(bool(each) for each in revoked) == {True: 1, False: 19}
     assert await store.admin_tokens.live("digest", NOW) is None
     assert await store.admin_tokens.by_digest("digest") == replace(token, revoked_at=LATER, last_used_at=LATER)
+
+
+async def test_pages_of_admin_tokens(store: Store) -> None:
+    """Tokens come the latest first, page after page, those of one moment by their ids."""
+    for number in range(4):
+        made = NOW + timedelta(seconds=number // 2)
+        await store.admin_tokens.add(AdminToken(f"t{number}", "desk", f"digest{number}", [], made, LATER))
+    page = await store.admin_tokens.page(None, 3)
+    assert [token.id for token in page] == ["t3", "t2", "t1"]
+    assert [token.id for token in await store.admin_tokens.page((page[-1].created_at, "t1"), 3)] == ["t0"]
+
+
+async def test_deleted_by_an_operator(store: Store) -> None:
+    """An account that an operator has deleted is on its way out, whatever another one says meanwhile."""
+    await store.users.add(user())
+    assert await store.users.disable("user1")
+    assert await store.users.enable("user1")
+    assert await store.users.condemn("user1", NOW)
+    assert await store.users.enable("user1") is None
+    assert await store.users.disable("user1") is None
+    assert await store.users.delete_closed("user1", NOW)
 
 
 async def test_audit(store: Store) -> None:

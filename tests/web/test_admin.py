@@ -11,8 +11,10 @@ from administering import EMAIL, OWN, Desk, both, read
 from support import PASSWORD, OpenSite, Site, refused, tokens
 from tornado.ioloop import IOLoop
 
+from hydracore.errors import NotFound
+from hydracore.flows.account import force_reset
 from hydracore.mail import MailWorker
-from hydracore.models import Closing
+from hydracore.models import Address, Closing
 from hydracore.plugin import Authenticator, Context, Identity, MailRefused, events, hookimpl
 
 OTHER = "bob@example.com"
@@ -297,6 +299,46 @@ async def test_force_reset(desk: Desk) -> None:
     assert (await desk.site.post("reset-password", reset)).code == 200
     assert await log_in(desk, password="an entirely new one") == 200
     assert "PasswordVoided" in Ear.heard
+
+
+async def test_force_reset_of_another_address(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the address is changed in the moment in which the password is voided, the mail goes to the new one: nobody
+    is left without a password and without a mail."""
+    await desk.site.verified()
+    user, users = await desk.user(), desk.site.hydra.services.store.users
+    void_password = users.void_password
+
+    async def changed_first(*given: Any) -> Any:
+        assert await users.change_address(user, Address(OTHER, OTHER), [])
+        return await void_password(*given)
+
+    monkeypatch.setattr(users, "void_password", changed_first)
+    shown = await desk.post(f"/users/{user.id}/force-reset")
+    assert (shown["email"], shown["has_password"]) == (OTHER, False)
+    reset = {"token": await desk.site.box.reset_token(OTHER), "new_password": "an entirely new one"}
+    assert (await desk.site.post("reset-password", reset)).code == 200
+    assert await log_in(desk, OTHER, "an entirely new one") == 200
+
+
+async def test_deleted_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done to an account in the moment in which another administrator deletes it is 404, as if it came later,
+    and neither keeps the account nor has anything mailed."""
+    await desk.site.verified()
+    user, users = await desk.user(), desk.site.hydra.services.store.users
+    delete_closed = users.delete_closed
+
+    async def others_first(*given: Any, **more: Any) -> Any:
+        for action in ("enable", "disable"):
+            refused(await desk.ask("POST", f"/users/{user.id}/{action}"), 404, "not_found")
+            assert await desk.last() == (f"users.{action}", user.id, "not_found")
+        return await delete_closed(*given, **more)
+
+    monkeypatch.setattr(users, "delete_closed", others_first)
+    await desk.delete(f"/users/{user.id}")
+    assert await emails(desk) == []
+    with pytest.raises(NotFound):
+        await force_reset(desk.site.hydra.services, user)
+    assert await desk.site.hydra.services.store.outbox.list(1) == []
 
 
 async def test_no_password_to_void(open_site: OpenSite) -> None:

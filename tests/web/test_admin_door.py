@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -13,7 +14,7 @@ from tornado.ioloop import IOLoop
 
 from hydracore.errors import StoreUnavailable
 from hydracore.flows.admin_tokens import create_token, list_tokens, revoke_token
-from hydracore.models import SCOPES, MailIntent, Scope
+from hydracore.models import SCOPES, AdminToken, MailIntent, Scope
 from hydracore.web.access import scope_of
 from hydracore.web.routes import ADMIN
 
@@ -58,6 +59,10 @@ async def everything(desk: Desk) -> dict[str, list[Any]]:
     # Mail of before may be sent meanwhile.
     outbox = desk.site.hydra.services.store.collection("outbox")
     return {**found, "dead": await outbox.find({"dead": True}).to_list(100)}
+
+
+async def listed(desk: Desk) -> Sequence[AdminToken]:
+    return (await list_tokens(desk.admin, limit=100)).items
 
 
 # -- tokens ------------------------------------------------------------------------------------------
@@ -134,7 +139,7 @@ async def test_at_rest(desk: Desk) -> None:
     everything = str(kept) + str(await store.collection("audit").find({}).to_list(10))
     assert token not in everything
     assert token[5:] not in everything
-    assert kept["digest"] not in str(await list_tokens(desk.admin))
+    assert kept["digest"] not in str(await listed(desk))
     assert token != await desk.make_token()
 
 
@@ -189,8 +194,8 @@ async def test_expiry_is_in_the_query(desk: Desk) -> None:
     assert (await desk.ask("GET", "/keys", token=token)).code == 200
     desk.clock.forward(seconds=11)
     assert (await desk.ask("GET", "/keys", token=token)).code == 401
-    tokens = (await desk.get("/tokens"))["tokens"]
-    assert (tokens[0]["state"], tokens[0]["scopes"]) == ("expired", ["keys:read"])
+    *_, first = (await desk.get("/tokens"))["tokens"]
+    assert (first["state"], first["scopes"]) == ("expired", ["keys:read"])
     other, kept = await create_token(desk.admin, "x", ["keys:read"], timedelta(days=1))
     assert (await desk.ask("GET", "/keys", token=other)).code == 200
     await desk.delete(f"/tokens/{kept.id}")
@@ -203,16 +208,31 @@ async def test_expiry_is_in_the_query(desk: Desk) -> None:
 async def test_last_used(desk: Desk) -> None:
     """When a token was last used is known to the minute, and a failed try is no use."""
     token = await desk.make_token("tokens:read")
-    [kept] = await list_tokens(desk.admin)
+    [kept] = await listed(desk)
     assert kept.last_used_at is None
     await desk.ask("GET", "/tokens", token=token)
-    [first] = await list_tokens(desk.admin)
+    [first] = await listed(desk)
     assert first.last_used_at
     await desk.ask("GET", "/tokens", token=token)
-    assert (await list_tokens(desk.admin))[0].last_used_at == first.last_used_at
+    assert (await listed(desk))[0].last_used_at == first.last_used_at
     desk.clock.forward(minutes=2)
     await desk.ask("GET", "/tokens", token=token)
-    assert (await list_tokens(desk.admin))[0].last_used_at > first.last_used_at
+    assert (await listed(desk))[0].last_used_at > first.last_used_at
+
+
+async def test_pages_of_tokens(desk: Desk) -> None:
+    """However many tokens there are, each is on one page, the latest first, also where one is made meanwhile."""
+    await desk.get("/keys")
+    for number in range(4):
+        await desk.make_token("keys:read", name=f"t{number}")
+    first = await desk.get("/tokens?limit=3")
+    await desk.make_token("keys:read", name="late")
+    second = await desk.get(f"/tokens?limit=3&cursor={first['next']}")
+    names = [token["name"] for page in (first, second) for token in page["tokens"]]
+    assert names == ["t3", "t2", "t1", "t0", "desk"]
+    assert second["next"] is None
+    assert (await desk.get("/tokens?limit=1"))["tokens"][0]["name"] == "late"
+    refused(await desk.ask("GET", f"/audit?cursor={first['next']}"), 400, "invalid_cursor")
 
 
 @pytest.mark.parametrize("life", [timedelta(), timedelta(days=-1), timedelta(days=367)])

@@ -74,15 +74,18 @@ class RotateKeys(AdminEndpoint):
 
 class Tokens(AdminEndpoint):
     @described(
-        "Admin tokens, oldest first",
+        "Admin tokens, the latest first",
         "Those too that ended less than a month ago. None is made here: the command line does that.",
         gives={200: "admin-tokens"},
+        refuses=(InvalidCursor,),
     )
+    @asks("tokens")
     @scoped("tokens:read")
     async def get(self) -> None:
-        tokens = await admin_tokens.list_tokens(self.admin)
+        asked = self.query()
+        page = await admin_tokens.list_tokens(self.admin, **asked)
         now = self.web.services.now()
-        self.reply({"tokens": [token.public(now) for token in tokens]})
+        self.reply_page("tokens", page, lambda token: token.public(now))
 
     head = get
 
