@@ -16,7 +16,7 @@ from processes import Server, StartServer, own, program, settings, until
 from hydracore.config import load
 from hydracore.errors import StartupError
 from hydracore.notify import ServiceManager
-from hydracore.sockets import handed_over, listen
+from hydracore.sockets import handed_over, listen, urls
 
 Handed = list[tuple[str, socket.socket]]
 
@@ -87,7 +87,7 @@ def test_a_restart_refuses_nobody(start: StartServer, mongod_uri: str, handed: H
     """While systemd keeps the sockets, a server that is stopped and started again refuses no connection: whoever comes
     in between waits, and is answered."""
     first = serves(start, mongod_uri, handed)
-    refused, answered, end = [], [], threading.Event()
+    refused, hung_up, answered, end = [], [], [], threading.Event()
 
     def come(listener: socket.socket) -> None:
         while not end.is_set():
@@ -95,8 +95,8 @@ def test_a_restart_refuses_nobody(start: StartServer, mongod_uri: str, handed: H
                 answered.append(asked(listener))
             except (ConnectionRefusedError, TimeoutError) as error:
                 refused.append(error)
-            except (OSError, HTTPException):
-                pass  # It was idle when the server that stopped hung up: a client asks again.
+            except (OSError, HTTPException) as error:
+                hung_up.append(error)  # It was idle when the server that stopped hung up: a client asks again.
 
     crowd = [threading.Thread(target=come, args=[listener]) for _, listener in handed[:3]]
     for each in crowd:
@@ -111,6 +111,7 @@ def test_a_restart_refuses_nobody(start: StartServer, mongod_uri: str, handed: H
         for each in crowd:
             each.join()
     assert not refused
+    assert len(hung_up) <= len(crowd)  # Each has one connection at a time, and one server stopped.
     assert set(answered) == {200}
 
 
@@ -189,8 +190,9 @@ def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hydracore.sockets._FIRST", 1 << 19)
     with pytest.raises(StartupError, match=r"^Descriptor 524288, which"):
         handed_over(dict(environment))
-    with pytest.raises(StartupError, match=r"^LISTEN_FDS is 'many'"):
-        handed_over({**environment, "LISTEN_FDS": "many"})
+    for count in ("many", "-1", "9" * 100):
+        with pytest.raises(StartupError, match=rf"^LISTEN_FDS is '{count}'"):
+            handed_over({**environment, "LISTEN_FDS": count})
 
 
 def test_refused_before_anything_starts(start: StartServer, handed: Handed) -> None:
@@ -225,6 +227,36 @@ def test_a_socket_without_its_listener(monkeypatch: pytest.MonkeyPatch, name: st
         with pytest.raises(StartupError, match=rf"set {name}\.port"):
             listen(load(environment={}), environment)
         given.detach()  # It was taken, and is closed with what has taken it.
+
+
+def test_where_it_listens() -> None:
+    """People read addresses as they would write them, that of a socket of no file too."""
+    with socket.socket(socket.AF_UNIX) as abstract, listening_stream(Path()) as port:
+        abstract.bind(f"\0hydracore-{os.getpid()}")
+        assert urls([abstract, port]) == [
+            f"unix:@hydracore-{os.getpid()}",
+            f"http://127.0.0.1:{port.getsockname()[1]}",
+        ]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_an_admin_socket_for_others(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    """A socket for the admin listener that other machines reach is refused, as such an address is in the configuration,
+    unless that says that it is meant."""
+    settings = {"HYDRACORE_ADMIN__PORT": "8001", "HYDRACORE_SERVER__PORT": "0"}
+    config = load(environment={**settings, "HYDRACORE_ADMIN__ALLOW_REMOTE": str(allowed).lower()})
+    with socket.create_server(("0.0.0.0", 0)) as given:  # noqa: S104  # it is what is refused
+        monkeypatch.setattr("hydracore.sockets._FIRST", given.fileno())
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "admin"}
+        if allowed:
+            listeners = listen(config, environment)
+            assert urls(listeners.admin) == [f"http://0.0.0.0:{given.getsockname()[1]}"]
+            for each in listeners.public:
+                each.close()
+        else:
+            with pytest.raises(StartupError, match=r"admin\.allow_remote"):
+                listen(config, environment)
+        given.detach()
 
 
 @pytest.fixture

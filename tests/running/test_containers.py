@@ -1,9 +1,13 @@
 """The Dockerfile and the compose file of docs/running: what must hold of them wherever they are built."""
 
+import json
 import re
 import shlex
+import threading
 from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import yaml
 from processes import command
 
 from hydracore.config import load
+from hydracore.core import HydraCore
 
 ROOT = Path(__file__).parent.parent.parent
 RUNNING = ROOT / "docs/running"
@@ -55,6 +60,32 @@ def test_what_the_image_says_of_itself() -> None:
     assert said("ENTRYPOINT") == ['["hydracore"]']
     assert said("CMD") == ['["serve"]']
     assert not [rest for rest in said("RUN") if "sudo" in rest or "curl" in rest]
+
+
+class Health(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/health/ready" else 404)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        """Nothing is said of it."""
+
+
+@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])
+def test_how_it_looks_at_its_health(monkeypatch: pytest.MonkeyPatch, status: int, well: bool) -> None:
+    """The image's health check is well where the server is ready, and only there, whatever proxy the container is told
+    of."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    python, flag, check = json.loads(said("HEALTHCHECK")[0].partition("CMD ")[2])
+    assert (python, flag) == ("python", "-c")
+    with HTTPServer(("127.0.0.1", 0), type("Answer", (Health,), {"status": status})) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert ", 8000," in check
+        with pytest.raises(SystemExit) as ended:
+            exec(check.replace("8000", str(server.server_port)), {})  # noqa: S102  # what the image runs
+    assert (not ended.value.code) is well
 
 
 def test_no_secret_is_in_it() -> None:
@@ -149,6 +180,20 @@ def test_compose_has_what_it_names() -> None:
     assert (RUNNING / build["context"]).resolve() == ROOT
     assert (ROOT / build["dockerfile"]).is_file()
     assert whole["services"]["hydracore"]["depends_on"]["mongo"]["condition"] == "service_healthy"
+
+
+def test_what_the_page_starts() -> None:
+    """The container that docs/running.md starts is locked in as compose's is, and its variables fit together."""
+    page = (ROOT / "docs/running.md").read_text("utf-8").replace("\\\n", " ")
+    [line] = [line for line in page.splitlines() if line.startswith("docker run ")]
+    words = shlex.split(line)
+    options = {(one, two) for one, two in pairwise(words) if one.startswith("--")}
+    assert {("--tmpfs", "/tmp"), ("--cap-drop", "ALL"), ("--security-opt", "no-new-privileges")} <= options  # noqa: S108
+    assert "--read-only" in words
+    given = dict(value.split("=", 1) for option, value in options if option == "--env")
+    mounted = [value.split(":")[1] for option, value in options if option == "--volume"]
+    assert given.pop("HYDRACORE_SECRET_FILE") in mounted
+    assert HydraCore(load(environment={**given, "HYDRACORE_SECRET": "s" * 64})).config.mail.transport == "smtp"
 
 
 def test_compose_is_a_configuration(tmp_path: Path) -> None:
