@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from tornado.netutil import bind_sockets
 
@@ -19,8 +20,8 @@ from hydracore.errors import StartupError
 
 _FIRST = 3
 _BACKLOG = 1024
-_LONGEST_COUNT = 4
 _NOT_PUBLIC = ("management", "admin")
+_LONGEST_COUNT = 4
 _NO_FILE = "\0"
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -46,6 +47,7 @@ class Listeners:
 def listen(config: Config, environment: MutableMapping[str, str]) -> Listeners:
     """Take what was handed over, and bind what was not, as ``config`` says. Raises :class:`StartupError`."""
     handed = handed_over(environment)
+    _check(config, handed)
     public = [listener for name, listener in handed if name not in _NOT_PUBLIC]
     return Listeners(
         public or _bind("server", config.server.host, config.server.port),
@@ -66,15 +68,31 @@ def handed_over(environment: MutableMapping[str, str]) -> list[tuple[str, socket
     return [(named[place], _taken(_FIRST + place, named[place])) for place in range(int(count))]
 
 
+def _check(config: Config, handed: Iterable[tuple[str, socket.socket]]) -> None:
+    ports = {"management": config.management.port, "admin": config.admin.port}
+    for name, listener in handed:
+        if name in _NOT_PUBLIC and not ports[name]:
+            raise StartupError(
+                f"A socket named {name} is handed over, and there is no {name} listener: set {name}.port."
+            )
+        if name == "admin" and not (config.admin.allow_remote or _is_near(listener)):
+            raise StartupError(
+                f"The socket named admin is handed over on {_url(listener)}, which is not this machine's own, and "
+                "there is no TLS: have it listen on 127.0.0.1, or, where a TLS proxy or a private network is between, "
+                "set admin.allow_remote."
+            )
+
+
+def _is_near(listener: socket.socket) -> bool:
+    """Whether nobody on another machine reaches it."""
+    return listener.family == socket.AF_UNIX or ip_address(listener.getsockname()[0]).is_loopback
+
+
 def _not_public(
     section: str, settings: Management | Admin, handed: Iterable[tuple[str, socket.socket]]
 ) -> list[socket.socket]:
     """Those of a listener that is there if it has a port."""
     taken = [listener for name, listener in handed if name == section]
-    if taken and not settings.port:
-        raise StartupError(
-            f"A socket named {section} is handed over, and there is no {section} listener: set {section}.port."
-        )
     return taken or (_bind(section, settings.host, settings.port) if settings.port else [])
 
 

@@ -239,6 +239,26 @@ def test_where_it_listens() -> None:
         ]
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_an_admin_socket_for_others(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    """A socket for the admin listener that other machines reach is refused, as such an address is in the configuration,
+    unless that says that it is meant."""
+    settings = {"HYDRACORE_ADMIN__PORT": "8001", "HYDRACORE_SERVER__PORT": "0"}
+    config = load(environment={**settings, "HYDRACORE_ADMIN__ALLOW_REMOTE": str(allowed).lower()})
+    with socket.create_server(("0.0.0.0", 0)) as given:  # noqa: S104  # it is what is refused
+        monkeypatch.setattr("hydracore.sockets._FIRST", given.fileno())
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "admin"}
+        if allowed:
+            listeners = listen(config, environment)
+            assert urls(listeners.admin) == [f"http://0.0.0.0:{given.getsockname()[1]}"]
+            for each in listeners.public:
+                each.close()
+        else:
+            with pytest.raises(StartupError, match=r"admin\.allow_remote"):
+                listen(config, environment)
+        given.detach()
+
+
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     """Where a server tells its state."""
