@@ -111,12 +111,12 @@ async def until(condition: Callable[[], Any]) -> None:
 @asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    tasks: set[asyncio.Task[None]] = set()
+    taking: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(receiver.take(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        taking[task] = writer
+        task.add_done_callback(taking.pop)
 
     server = await asyncio.start_server(begin, "127.0.0.1", 0)
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks/a-secret-path"
@@ -124,5 +124,7 @@ async def receiving() -> AsyncIterator[Receiver]:
         yield receiver
     finally:
         server.close()
-        for task in tasks:
+        for task, writer in taking.items():
             task.cancel()
+            writer.close()  # One that has not begun comes to no end of its own.
+        await asyncio.gather(*taking, return_exceptions=True)

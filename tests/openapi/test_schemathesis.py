@@ -15,7 +15,7 @@ from hydracore.plugin import events, hookimpl
 
 HERE = Path(__file__).parent
 # Wrong passwords at an owner's calls count as those at sign-ins, and it signs in again once its session has ended.
-LIMITS = {"enabled": True, "login_address_network": "1000/300", "register_network": "3/3600"}
+LIMITS = {"enabled": True, "login_address_network": "1000/300", "register_network": "1/3600"}
 
 
 class Listener:

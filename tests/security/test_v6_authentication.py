@@ -418,11 +418,12 @@ async def test_v6_4_3_reset(site: Site) -> None:
 
 
 def test_v6_4_6_operators_choose_no_password(tmp_path: Path) -> None:
-    """No command sets the password of an account that is there. What starts its reset is forgot-password, for anyone,
-    and the token goes to the owner."""
+    """No command sets the password of an account that is there: forgot-password, for anyone, and force-reset start its
+    reset, and the token goes to the owner."""
     _, said, _ = command(tmp_path, "users", "--help")
     commands = re.findall(r"^  ([a-z-]+) ", said.partition("Commands:")[2], re.MULTILINE)
-    assert sorted(commands) == ["create", "delete", "disable", "enable", "language", "list"]
+    of_accounts = ["create", "delete", "disable", "enable", "force-reset", "language", "list", "mark-verified", "roles"]
+    assert sorted(commands) == sorted([*of_accounts, "export", "import"])
 
 
 async def test_v6_4_6_started_by_another(site: Site) -> None:

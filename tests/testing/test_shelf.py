@@ -54,9 +54,9 @@ class People(AuthenticatorSuite):
         passwords = server.hydra.services.passwords
         verify = passwords.verify
 
-        async def counted(encoded: str, password: str) -> bool:
+        async def counted(encoded: str, password: str, **how: Any) -> bool:
             self.hashes += 1
-            return await verify(encoded, password)
+            return await verify(encoded, password, **how)
 
         passwords.verify = counted  # type: ignore[method-assign]
 
