@@ -54,6 +54,11 @@ class Management:
 
 
 @dataclass(frozen=True)
+class Tracing:
+    enabled: bool
+
+
+@dataclass(frozen=True)
 class Store:
     uri: str = field(repr=False)
     database: str
@@ -209,6 +214,7 @@ class Config:
     public_url: str
     server: Server
     management: Management
+    tracing: Tracing
     store: Store
     tokens: Tokens
     login: Login
@@ -437,6 +443,7 @@ def _build(values: dict[str, Any]) -> Config:
             }
         ),
         management=Management(**values["management"]),
+        tracing=Tracing(**values["tracing"]),
         store=Store(**values["store"]),
         tokens=Tokens(**values["tokens"]),
         login=Login(tuple(values["login"]["authenticators"])),

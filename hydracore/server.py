@@ -14,10 +14,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import Any
 from urllib.parse import unquote
 
 from tornado.netutil import bind_sockets
@@ -58,7 +59,7 @@ def serve(config: Config) -> int:
     configure(config.log.level, config.log.format)
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
     _loop_factory(config.server.loop)
-    sharing = sharing_of(config)
+    sharing, tracing = sharing_of(config), tracing_of(config, os.environ)
     sockets = _listen("server", config.server.host, config.server.port)
     managed = _listen("management", config.management.host, config.management.port) if config.management.port else []
     # Port 0 took a free one; our own pages' origin names it.
@@ -74,7 +75,7 @@ def serve(config: Config) -> int:
             mongod.start()
             mongod.wait_ready()
         _announce(config, sockets, managed)
-        return _Supervisor(_Given(config, sockets, managed, mongod, sharing)).run()
+        return _Supervisor(_Given(config, sockets, managed, mongod, sharing, tracing)).run()
     finally:
         if mongod is not None:
             mongod.stop()
@@ -91,6 +92,7 @@ class _Given:
     """Those of the management listener; none where there is none."""
     mongod: Mongod | None
     sharing: Sharing
+    tracing: "Tracing"
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,10 @@ async def _work(given: _Given, metrics: Registry | None, stopping: _Stopping) ->
     loop.set_default_executor(executor)
     stopping.listen(stop)
     try:
-        async with HydraCore(config, uri=uri, metrics=metrics) as hydra:
+        async with (
+            given.tracing() as spans,
+            HydraCore(config, uri=uri, metrics=metrics, tracer_provider=spans) as hydra,
+        ):
             servers = [_listening(hydra, hydra.application(), config.server, given.sockets)]
             if given.managed:
                 servers.append(_listening(hydra, hydra.management(), _for_few(config.server), given.managed))
@@ -370,6 +375,25 @@ def sharing_of(config: Config) -> Sharing:
             'pip install "hydracore[metrics]".'
         ) from error
     return SharedNumbers(config.server.workers)
+
+
+Tracing = Callable[[], AbstractAsyncContextManager[Any]]
+"""What a worker's spans go to; None where there are none."""
+
+
+def tracing_of(config: Config, environment: Mapping[str, str]) -> Tracing:
+    """Raises :class:`StartupError`."""
+    if not config.tracing.enabled:
+        return nullcontext
+    # Optional dependency: imported only when spans are sent.
+    try:
+        from hydracore.spans import check_environment, exporting
+    except ImportError as error:
+        raise StartupError(
+            'tracing.enabled is set, and OpenTelemetry is not installed: pip install "hydracore[tracing]".'
+        ) from error
+    check_environment(environment)
+    return exporting
 
 
 def _listen(section: str, host: str, port: int) -> list[socket.socket]:

@@ -36,8 +36,30 @@ LEVELS = [
         "signing",
     },
     {"meters"},
-    {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
-    {"tokens", "keys", "calibration", "validation", "discovery", "store", "letters", "connections", "neighbours"},
+    {
+        "config",
+        "sources",
+        "addresses",
+        "hookspecs",
+        "passwords",
+        "listening",
+        "prometheus",
+        "sharing",
+        "reporting",
+        "tracing",
+    },
+    {
+        "tokens",
+        "keys",
+        "calibration",
+        "validation",
+        "discovery",
+        "store",
+        "letters",
+        "connections",
+        "neighbours",
+        "spans",
+    },
     {"moving"},
     {"fitting"},
     {"loading"},
@@ -65,6 +87,7 @@ ONLY_IN = {
     "jinja2": ("letters.py",),
     "email_validator": ("addresses.py",),
     "prometheus_client": ("prometheus.py", "sharing.py"),
+    "opentelemetry": ("spans.py",),
     "uvloop": ("server.py",),
     "secrets": ("chance.py",),
     "pytest": ("testing/fixtures.py",),
@@ -72,8 +95,8 @@ ONLY_IN = {
 # Optional dependencies, imported where they are chosen.
 LATE = {
     "store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"},
-    "core.py": {"hydracore.prometheus"},
-    "server.py": {"uvloop", "hydracore.sharing"},
+    "core.py": {"hydracore.prometheus", "hydracore.spans"},
+    "server.py": {"uvloop", "hydracore.sharing", "hydracore.spans"},
 }
 
 
