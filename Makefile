@@ -59,7 +59,7 @@ $(STAMP): setup.py .ci/constraints.txt
 		echo "HydraCore needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "The virtual environment could not be made. On Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,fast,memory,metrics,motor,redis,resend,strength,test]'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[embedded,fast,memory,metrics,motor,redis,resend,strength,test,tracing]'
 	@touch $@
 
 clean:

@@ -75,6 +75,7 @@ setup(
         "redis": ["redis>=5,<8"],
         "resend": ["resend>=2.52,<3"],
         "strength": ["zxcvbn-rs-py>=0.3,<0.4"],
+        "tracing": ["opentelemetry-exporter-otlp-proto-http>=1.45,<2", "opentelemetry-sdk>=1.45,<2"],
         "test": [
             "aiosmtpd>=1.4.6,<2",
             "hypothesis>=6.100,<7",

@@ -65,6 +65,11 @@ class Admin:
 
 
 @dataclass(frozen=True)
+class Tracing:
+    enabled: bool
+
+
+@dataclass(frozen=True)
 class Store:
     uri: str = field(repr=False)
     database: str
@@ -222,6 +227,7 @@ class Config:
     server: Server
     management: Management
     admin: Admin
+    tracing: Tracing
     store: Store
     tokens: Tokens
     login: Login
@@ -470,6 +476,7 @@ def _build(values: dict[str, Any]) -> Config:
         ),
         management=Management(**values["management"]),
         admin=Admin(**values["admin"]),
+        tracing=Tracing(**values["tracing"]),
         store=Store(**values["store"]),
         tokens=Tokens(**values["tokens"]),
         login=Login(tuple(values["login"]["authenticators"])),

@@ -49,6 +49,7 @@ from hydracore.store.embedded import Mongod
 from hydracore.template_folders import TemplateFolder
 from hydracore.threads import Threads, cores
 from hydracore.tokens import AccessTokens, RefreshTokens
+from hydracore.tracing import UNTRACED, Tracer
 from hydracore.validation import own_schemas
 from hydracore.web import routes
 from hydracore.web.base import Web, current_user, headers_of
@@ -85,7 +86,8 @@ class HydraCore:
     name, beside the installed ones that the configuration names. ``uri`` is a database that runs already, in
     place of the embedded one. Without ``deliver_mail`` mail, and what webhooks are told, waits in the outbox for
     another process. ``metrics`` is a ``prometheus_client.CollectorRegistry``, which has what docs/operations.md lists
-    while this is open; without one nothing is measured. ``now`` and ``token`` are where time and chance come from.
+    while this is open; without one nothing is measured. ``tracer_provider`` is an OpenTelemetry ``TracerProvider``,
+    for the spans that it lists; without one there are none. ``now`` and ``token`` are where time and chance come from.
 
     Raises :class:`~hydracore.errors.StartupError` (with a message for the operator) for a
     configuration or plugins that do not fit together, here, and for a database that belongs to another
@@ -101,6 +103,7 @@ class HydraCore:
         uri: str | None = None,
         deliver_mail: bool = True,
         metrics: MetricsRegistry | None = None,
+        tracer_provider: Any = None,
         now: Now = real_now,
         token: Token = real_token,
     ) -> None:
@@ -109,7 +112,8 @@ class HydraCore:
         self._deliver_mail = deliver_mail
         self._now = now
         self._token = token
-        self._meters = _meters(metrics)
+        self._tracer = _tracer(tracer_provider)
+        self._meters = self._tracer.meters(_meters(metrics))
         self._mongod: Mongod | None = None
         self._lag = LoopLag()
         self._beside: list[asyncio.Task[None]] = []
@@ -260,6 +264,7 @@ class HydraCore:
             max_attempts=config.mail.max_attempts,
             now=self._now,
             token=self._token,
+            tracer=self._tracer,
         )
         self._refusals = Refusals(self._store, ttl=config.log.explain_ttl, now=self._now)
         self._workers: list[LeaseWorker[Any]] = [self._mail, *self._couriers]
@@ -281,6 +286,7 @@ class HydraCore:
             refusals=self._refusals,
             headers=headers_of(config),
             exposition=self._reporter.exposition,
+            tracer=self._tracer,
         )
 
     def _webhook_couriers(self) -> list[Courier]:
@@ -528,6 +534,15 @@ def _meters(registry: MetricsRegistry | None) -> Meters:
     from hydracore.prometheus import PrometheusMeters
 
     return PrometheusMeters(registry)
+
+
+def _tracer(provider: Any) -> Tracer:
+    if provider is None:
+        return UNTRACED
+    # Optional dependency: imported only when there is a provider, which is the same library's.
+    from hydracore.spans import SpanTracer
+
+    return SpanTracer(provider)
 
 
 def _template_folders(config: Config, registry: Registry) -> list[TemplateFolder]:

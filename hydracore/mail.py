@@ -18,6 +18,7 @@ from hydracore.logs import logger
 from hydracore.models import MailIntent
 from hydracore.records import MailTransport
 from hydracore.secret import CannotOpen, ServerSecret
+from hydracore.tracing import UNTRACED, Tracer
 
 log = logger("hydracore.mail")
 
@@ -76,6 +77,7 @@ class MailWorker(LeaseWorker[MailIntent]):
         max_attempts: int,
         now: Now,
         token: Token,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         super().__init__("mail", log, timeout=timeout, now=now, token=token)
         self._outbox = outbox
@@ -85,6 +87,7 @@ class MailWorker(LeaseWorker[MailIntent]):
         self._secret = secret
         self._announce = announce
         self._max_attempts = max_attempts
+        self._tracer = tracer
         self._jitter = SystemRandom().uniform
 
     async def _take(self, lease: str, now: datetime, until: datetime) -> MailIntent | None:
@@ -95,13 +98,15 @@ class MailWorker(LeaseWorker[MailIntent]):
 
     async def _try(self, intent: MailIntent) -> Outcome:
         at_work: Mapping[str, str] = {}  # What fails before is not the transport's doing.
+        about = {"hydracore.mail.kind": intent.kind, "hydracore.mail.transport": self._transport.name}
         try:
             async with asyncio.timeout(self._timeout):
-                sealed = await self._sealed(intent)
-                if sealed is not None:
-                    opened = self._open(sealed)
-                    at_work = self._named
-                    await self._transport.send(*opened)
+                with self._tracer.work("mail", about):
+                    sealed = await self._sealed(intent)
+                    if sealed is not None:
+                        opened = self._open(sealed)
+                        at_work = self._named
+                        await self._transport.send(*opened)
         except StoreUnavailable:
             raise
         except MailRefused as error:

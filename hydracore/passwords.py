@@ -11,6 +11,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import cached_property, partial
 from time import perf_counter
@@ -168,11 +169,11 @@ class HashingPool:
         if leave is None:
             self._enter()
             leave = self.leave
-        loop = asyncio.get_running_loop()
+        loop, asking = asyncio.get_running_loop(), copy_context()
         timed = _Timed(work)
         job = self._executor.submit(timed)
         # Counted until the thread is done, not until the caller stops waiting.
-        job.add_done_callback(lambda job: _tell(loop, lambda: self._end(timed, leave)))
+        job.add_done_callback(lambda job: _tell(loop, asking, lambda: self._end(timed, leave)))
         try:
             async with asyncio.timeout(self._patience):
                 return await asyncio.shield(asyncio.wrap_future(job))
@@ -224,9 +225,9 @@ class _Timed(Generic[T]):
             self.ended = perf_counter()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, asking: Context, what: Callable[[], None]) -> None:
     with suppress(RuntimeError):  # The loop is closed: nobody counts any more.
-        loop.call_soon_threadsafe(what)
+        loop.call_soon_threadsafe(what, context=asking)
 
 
 def _dearest(works: Iterable[str]) -> Mapping[str, int]:

@@ -15,10 +15,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import Any
 from urllib.parse import unquote
 
 from tornado.web import Application
@@ -61,7 +62,7 @@ def serve(config: Config) -> int:
     configure(config.log.level, config.log.format)
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
     _loop_factory(config.server.loop)
-    sharing = sharing_of(config)
+    sharing, tracing = sharing_of(config), tracing_of(config, os.environ)
     manager, listeners = ServiceManager(os.environ), listen(config, os.environ)
     # Port 0 took a free one, or it is another that was handed over; our own pages' origin names it.
     config = replace(config, server=replace(config.server, port=listeners.port or config.server.port))
@@ -77,7 +78,7 @@ def serve(config: Config) -> int:
             mongod.wait_ready()
         _announce(config, listeners)
         serving = mmap.mmap(-1, config.server.workers)
-        return _Supervisor(_Given(config, listeners, mongod, sharing, serving), manager).run()
+        return _Supervisor(_Given(config, listeners, mongod, sharing, tracing, serving), manager).run()
     finally:
         if mongod is not None:
             mongod.stop()
@@ -92,6 +93,7 @@ class _Given:
     listeners: Listeners
     mongod: Mongod | None
     sharing: Sharing
+    tracing: "Tracing"
     serving: mmap.mmap
     """A byte for each place, which its worker makes 1 once it serves."""
 
@@ -294,7 +296,10 @@ async def _work(given: _Given, place: int, stopping: _Stopping) -> None:
     stopping.listen(stop)
     metrics, listeners = given.sharing.begin(place), given.listeners
     try:
-        async with HydraCore(config, uri=uri, metrics=metrics) as hydra:
+        async with (
+            given.tracing() as spans,
+            HydraCore(config, uri=uri, metrics=metrics, tracer_provider=spans) as hydra,
+        ):
             servers = [_listening(hydra, hydra.application(), config.server, listeners.public)]
             if listeners.management:
                 servers.append(_listening(hydra, hydra.management(), _for_few(config.server), listeners.management))
@@ -388,6 +393,25 @@ def sharing_of(config: Config) -> Sharing:
             'pip install "hydracore[metrics]".'
         ) from error
     return SharedNumbers(config.server.workers)
+
+
+Tracing = Callable[[], AbstractAsyncContextManager[Any]]
+"""What a worker's spans go to; None where there are none."""
+
+
+def tracing_of(config: Config, environment: Mapping[str, str]) -> Tracing:
+    """Raises :class:`StartupError`."""
+    if not config.tracing.enabled:
+        return nullcontext
+    # Optional dependency: imported only when spans are sent.
+    try:
+        from hydracore.spans import check_environment, exporting
+    except ImportError as error:
+        raise StartupError(
+            'tracing.enabled is set, and OpenTelemetry is not installed: pip install "hydracore[tracing]".'
+        ) from error
+    check_environment(environment)
+    return exporting
 
 
 def _open_more_files() -> None:

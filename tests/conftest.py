@@ -130,6 +130,7 @@ def open_site(
         keep: bool = False,
         extra: Mapping[str, Any] | None = None,
         metrics: Any = None,
+        tracer_provider: Any = None,
         **settings: Any,
     ) -> Site:
         box, clock = MailBox(), Clock()
@@ -145,7 +146,8 @@ def open_site(
             values[section] = values.get(section, {}) | value if isinstance(value, dict) else value
         uri = "" if driver == "memory" else request.getfixturevalue("mongod_uri")
         config = load(environment={}, overrides=values)
-        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, metrics=metrics, now=clock)
+        given = {"metrics": metrics, "tracer_provider": tracer_provider, "now": clock}
+        hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, **given)
         await enter(hydra, keep)
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(host(hydra), max_body_size=1 << 40)

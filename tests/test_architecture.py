@@ -37,7 +37,18 @@ LEVELS = [
         "notify",
     },
     {"meters"},
-    {"config", "sources", "addresses", "hookspecs", "passwords", "listening", "prometheus", "sharing", "reporting"},
+    {
+        "config",
+        "sources",
+        "addresses",
+        "hookspecs",
+        "passwords",
+        "listening",
+        "prometheus",
+        "sharing",
+        "reporting",
+        "tracing",
+    },
     {
         "tokens",
         "keys",
@@ -50,6 +61,7 @@ LEVELS = [
         "neighbours",
         "counting",
         "sockets",
+        "spans",
     },
     {"moving"},
     {"fitting"},
@@ -86,6 +98,7 @@ ONLY_IN = {
     "jinja2": ("letters.py",),
     "email_validator": ("addresses.py",),
     "prometheus_client": ("prometheus.py", "sharing.py"),
+    "opentelemetry": ("spans.py",),
     "uvloop": ("server.py",),
     "secrets": ("chance.py",),
     "pytest": ("testing/fixtures.py",),
@@ -93,8 +106,8 @@ ONLY_IN = {
 # Optional dependencies, imported where they are chosen.
 LATE = {
     "store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"},
-    "core.py": {"hydracore.prometheus"},
-    "server.py": {"uvloop", "hydracore.sharing"},
+    "core.py": {"hydracore.prometheus", "hydracore.spans"},
+    "server.py": {"uvloop", "hydracore.sharing", "hydracore.spans"},
 }
 
 

@@ -35,6 +35,7 @@ from hydracore.logs import logger
 from hydracore.meters import Answered
 from hydracore.models import CurrentUser, Grant, Refusal
 from hydracore.refusals import Refusals
+from hydracore.tracing import UNANSWERED, UNTRACED, Answering, Tracer
 from hydracore.validation import Schemas, parse_json
 from hydracore.web.access import AsksWho, Door, always_public, door_of, public
 from hydracore.web.client import Proxies, check_origin, languages
@@ -48,6 +49,7 @@ _OF_REQUESTS = logging.getLogger("hydracore.web")
 # this it is cut off.
 _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACE = ("traceparent", "tracestate")
 _EXPLAINED = (401, 403, 409, 429, 503)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -73,6 +75,7 @@ class Web:
     """Those that every answer has."""
     exposition: Callable[[], Awaitable[tuple[bytes, str]]]
     """What was measured, as a monitoring system reads it, and its media type."""
+    tracer: Tracer = UNTRACED
     plugins: "tuple[tuple[type[Endpoint], Origin], ...]" = ()
     receiving: set["Endpoint"] = field(default_factory=set)
     """Requests whose head is there, and whose body is on its way."""
@@ -84,6 +87,11 @@ class Web:
         given = request.headers.get("X-Request-Id", "")
         believed = _REQUEST_ID.fullmatch(given) and self.proxies.trusts(request.remote_ip or "")
         return given if believed else self.services.token(12)
+
+    def trace_of(self, request: HTTPServerRequest) -> Mapping[str, str]:
+        """Anyone may send a traceparent (W3C Trace Context): a trusted proxy's is believed."""
+        headers = request.headers if self.proxies.trusts(request.remote_ip or "") else {}
+        return {name: headers[name] for name in _TRACE if name in headers}
 
     def note(self, request: HTTPServerRequest, request_id: str, error: HydraError) -> None:
         """Leave to the operator why (``hydracore explain``): the client gets the same sentence for many reasons."""
@@ -205,11 +213,13 @@ class Endpoint(AsksWho, RequestHandler):
     plugin: Any = None
     _of: "Origin | None" = None
     _answered: Answered
+    _traced: Answering = UNANSWERED
 
     # -- before the call ---------------------------------------------------------------------
 
-    def initialize(self, answered: Answered, of: "Origin | None" = None) -> None:
+    def initialize(self, answered: Answered, route: str, of: "Origin | None" = None) -> None:
         self._answered = answered
+        self._route = route
         if of is not None:
             self._of, self.plugin = of, of.plugin
 
@@ -243,6 +253,8 @@ class Endpoint(AsksWho, RequestHandler):
     def prepare(self) -> None:
         self.web.receiving.add(self)
         if self._implements(self.request.method or ""):
+            trace = partial(self.web.trace_of, self.request)
+            self._traced = self.web.tracer.request(self.request.method or "", self._route, trace, self.request_id)
             self._guard(self._of)
         else:
             # That comes before 401 and 403. Not left to Tornado, which calls whatever the method is named after.
@@ -424,6 +436,7 @@ class Endpoint(AsksWho, RequestHandler):
         self.web.in_flight.discard(self)
 
     def on_connection_close(self) -> None:
+        self._traced.end(0)
         self.on_finish()
         super().on_connection_close()  # Or who waits for the body would wait for ever.
 
@@ -467,6 +480,7 @@ def finished(handler: RequestHandler) -> None:
     """What is done when an answer is on its way."""
     if isinstance(handler, Endpoint):
         handler._answered(handler.get_status(), handler.request.request_time())
+        handler._traced.end(handler.get_status(), getattr(handler, "error_code", ""))
     log_request(handler)
 
 

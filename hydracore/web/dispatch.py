@@ -48,7 +48,7 @@ class Nested(Application):
         super().__init__(
             [Rule(matcher, row.endpoint, dict(row.given)) for matcher, row in matched],
             default_handler_class=NothingHere,
-            default_handler_args={"answered": web.services.meters.route(NOWHERE)},
+            default_handler_args={"answered": web.services.meters.route(NOWHERE), "route": NOWHERE},
             log_function=finished,
             hydracore_web=web,
         )

@@ -43,8 +43,8 @@ class Published(Endpoint):
 
     _file: File
 
-    def initialize(self, answered: Answered, of: Origin | None = None, file: File | None = None) -> None:
-        super().initialize(answered, of)
+    def initialize(self, answered: Answered, route: str, of: Origin | None = None, file: File | None = None) -> None:
+        super().initialize(answered, route, of)
         if file is not None:
             self._file = file
 

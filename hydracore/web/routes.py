@@ -158,8 +158,8 @@ def _table(web: Web, calls: Mapping[str, type[Endpoint]], prefix: str = "") -> l
 
 def _row(web: Web, path: str, endpoint: type[Endpoint], called: str = "", **given: Any) -> Row:
     # Named as the table has it, never as a client writes it: there are no more names than rows.
-    answered = web.services.meters.route(called or path)
-    return Row(path, endpoint, {"answered": answered, **given})
+    answered = web.services.meters.route(route := called or path)
+    return Row(path, endpoint, {"answered": answered, "route": route, **given})
 
 
 def _published_table(web: Web, prefix: str, *, root: str, service: bool) -> list[Row]:
