@@ -79,17 +79,18 @@ def test_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongod_uri: str
 
 
 @pytest.mark.skipif(not shutil.which("curl") and not os.environ.get("CI"), reason="there is no curl")
-def test_admin(start: StartServer) -> None:
+def test_admin(start: StartServer, mongod_uri: str) -> None:
     """The commands that docs/admin.md shows print what it shows, one after the other, beside a running server."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    server = start(HYDRACORE_ADMIN__PORT=port)
+    environment = own(mongod_uri, "docs_admin", HYDRACORE_ADMIN__PORT=port)
+    server = start(**environment)
     page = (DOCS / "admin.md").read_text("utf-8")
     [told] = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
     script = "\n".join(f"{command} 2>&1\necho '--8<--'" for command, _ in steps(told)).replace("8001", port)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    given = settings(**environment, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     result = subprocess.run(
-        ["bash", "-c", script], cwd=server.folder, env=settings(PATH=path), capture_output=True, text=True, timeout=90
+        ["bash", "-c", script], cwd=server.folder, env=given, capture_output=True, text=True, timeout=90
     )
     for (command, shown), text in zip(steps(told), result.stdout.split("--8<--\n"), strict=False):
         assert prints(shown, text), (command, shown, text)

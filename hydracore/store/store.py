@@ -76,7 +76,7 @@ class Store:
         """Make the client; nothing is asked of the server yet."""
         client, self._close = connect(self._driver, uri, self._timeout)
         self._database = client[self._name]
-        reads, writes = (Turns(self._operations, self._timeout) for _ in range(2))
+        self._turns = reads, writes = Turns(self._operations, self._timeout), Turns(self._operations, self._timeout)
 
         def source(name: str) -> Source:
             return Source(self.collection(name), reads, writes, self._meters)
@@ -132,6 +132,8 @@ class Store:
         await answer(self._database.client.drop_database(self._name))
 
     async def close(self) -> None:
+        """What is under way ends first: whom the driver's end meets waits for ever."""
         if self._close is not None:
+            await asyncio.gather(*(turns.finish(self._timeout) for turns in self._turns))
             await self._close()
             self._close, self._database = None, None

@@ -22,6 +22,7 @@ class Turns:
 
     def __init__(self, most: int, patience: float) -> None:
         self._slots = asyncio.Semaphore(most)
+        self._running: set[asyncio.Future[Any]] = set()
         self._patience = patience
 
     async def take(self, operation: Callable[[], Awaitable[Result]]) -> Result:
@@ -36,8 +37,14 @@ class Turns:
         else:
             await self._slots.acquire()
         running = asyncio.ensure_future(self._run(operation))
-        running.add_done_callback(_seen)
+        self._running.add(running)
+        running.add_done_callback(self._let_go)
         return await asyncio.shield(running)
+
+    async def finish(self, within: float) -> None:
+        """Wait so many seconds at most for what is under way, whether or not anybody else does."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=within)
 
     async def _run(self, operation: Callable[[], Awaitable[Result]]) -> Result:
         try:
@@ -45,8 +52,7 @@ class Turns:
         finally:
             self._slots.release()
 
-
-def _seen(running: "asyncio.Future[Any]") -> None:
-    """Nobody may be left to see how it failed: asyncio would complain."""
-    if not running.cancelled():
-        running.exception()
+    def _let_go(self, running: "asyncio.Future[Any]") -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            running.exception()  # Seen: asyncio would complain otherwise, for nobody may be left to see it.

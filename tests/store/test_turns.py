@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support import OpenSite
+from support import OpenSite, Site
 
 from hydracore.errors import StoreUnavailable
 from hydracore.store.turns import Turns
@@ -85,3 +85,33 @@ async def test_nothing_is_cancelled() -> None:
     go_on.set()
     assert await turns.take(go_on.wait)
     assert ended
+
+
+async def test_what_nobody_waits_for() -> None:
+    """An operation whose caller has gone away goes on, and is waited for at the end, but not for ever."""
+    turns, gate = Turns(1, 5), asyncio.Event()
+    asked = asyncio.ensure_future(turns.take(gate.wait))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert asked.cancelled()
+    await turns.finish(0.01)
+    assert turns._slots.locked()
+    asyncio.get_running_loop().call_later(0.01, gate.set)
+    await turns.finish(60)
+    assert not turns._slots.locked()
+    await turns.finish(60)  # There is nothing to wait for.
+
+
+async def test_closing(site: Site) -> None:
+    """A store that is closed while operations are under way leaves none of them behind, though nobody waits for them
+    any more."""
+    store = site.hydra._store
+    before = asyncio.all_tasks()
+    asked = [asyncio.ensure_future(store.users.by_id(str(number))) for number in range(10)]
+    await asyncio.sleep(0)
+    for each in asked:
+        each.cancel()
+    await store.close()
+    assert {type(each) for each in await asyncio.gather(*asked, return_exceptions=True)} == {asyncio.CancelledError}
+    assert not [task for task in asyncio.all_tasks() - before if "Turns" in repr(task)]
