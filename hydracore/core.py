@@ -249,6 +249,7 @@ class HydraCore:
             registry=self.registry,
             relay=self._relay,
             wake_mail=lambda: self._mail.wake(),
+            wake_webhooks=self._wake_couriers,
             meters=self._meters,
             now=self._now,
             token=self._token,

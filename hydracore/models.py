@@ -26,6 +26,8 @@ Scope = Literal[
     "sessions:write",
     "mail:read",
     "mail:write",
+    "webhooks:read",
+    "webhooks:write",
     "keys:read",
     "keys:write",
     "tokens:read",
@@ -324,6 +326,21 @@ class Delivery:
     attempts: int = 0
     lease: str = ""
     error: str = ""
+
+    def administered(self, configured: bool) -> dict[str, Any]:
+        """The JSON view of whoever administers: nothing of what it says, nor of whom. One whose webhook is not
+        ``configured`` any more is sent by nobody."""
+        return {
+            "id": self.id,
+            "state": "sending" if self.lease else self.state,
+            "webhook": self.endpoint,
+            "configured": configured,
+            "type": self.type,
+            "created_at": self.created_at.isoformat(),
+            "due_at": self.due_at.isoformat() if self.state == "waiting" else None,
+            "attempts": self.attempts,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True)

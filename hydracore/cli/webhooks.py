@@ -8,7 +8,7 @@ import click
 from hydracore.cli.data import admin_of, with_hydra
 from hydracore.cli.output import Failed, says_why, show
 from hydracore.core import HydraCore
-from hydracore.errors import NotFound
+from hydracore.flows import administration
 from hydracore.flows import webhooks as flow
 from hydracore.models import Delivery
 from hydracore.webhooks.courier import in_words
@@ -39,8 +39,8 @@ def webhooks_list(file: Path | None, name: str, every: bool, limit: int, as_json
 
     async def work(hydra: HydraCore) -> None:
         states = flow.EVERY if every else flow.UNDELIVERED
-        await admin_of(hydra).saw("webhooks.list")
-        found = await flow.list_deliveries(hydra.services, limit, endpoint=_known(hydra, name), states=states)
+        webhook = _known(hydra, name)
+        found = await administration.deliveries_at_hand(admin_of(hydra), limit, webhook=webhook, states=states)
         show([_row(hydra, delivery) for delivery in found], as_json)
 
     with_hydra(work, file)
@@ -73,14 +73,15 @@ def webhooks_retry(file: Path | None, delivery_id: str | None, every: bool, name
         raise click.UsageError("Name one ID, or say --all, and of which.")
 
     async def work(hydra: HydraCore) -> None:
-        endpoint = _known(hydra, name)
-        async with admin_of(hydra).doing("webhooks.retry", delivery=delivery_id or "", webhook=name) as told:
-            if delivery_id is None:
-                sent = await flow.send_all_again(hydra.services, endpoint=endpoint, since=_utc(since))
-            elif not (sent := await flow.send_again(hydra.services, delivery_id)):
-                raise NotFound(f"No event that nobody is sending has the id {delivery_id}.")
-            told["sent"] = sent
-        click.echo(f"{sent:d} due now.")
+        admin, webhook = admin_of(hydra), _known(hydra, name)
+        if delivery_id is None:
+            retried = await administration.retry_deliveries(
+                admin, webhook=webhook, since=_utc(since), states=flow.UNDELIVERED
+            )
+        else:
+            retried = 1
+            await administration.retry_delivery(admin, delivery_id)
+        click.echo(f"{retried} due now.")
 
     with_hydra(work, file)
 
@@ -94,12 +95,9 @@ def webhooks_replay(file: Path | None, name: str, since: datetime | None) -> Non
     """Have all events that were delivered to a webhook sent again."""
 
     async def work(hydra: HydraCore) -> None:
-        endpoint = _known(hydra, name)
-        async with admin_of(hydra).doing("webhooks.replay", webhook=name) as told:
-            told["sent"] = sent = await flow.send_all_again(
-                hydra.services, endpoint=endpoint, since=_utc(since), states=("delivered",)
-            )
-        click.echo(f"{sent} due now.")
+        webhook = _known(hydra, name)
+        retried = await administration.replay_webhook(admin_of(hydra), webhook, since=_utc(since))
+        click.echo(f"{retried} due now.")
 
     with_hydra(work, file)
 
@@ -112,10 +110,9 @@ def webhooks_send_test(file: Path | None, name: str) -> None:
     """Post an event webhook.test from here, now, and say what is answered."""
 
     async def work(hydra: HydraCore) -> None:
-        endpoint = _known(hydra, name)
-        await admin_of(hydra).saw("webhooks.send_test", webhook=name)
+        webhook = _known(hydra, name)
         try:
-            answer = await flow.send_test(hydra.services, endpoint)
+            answer = await administration.try_webhook(admin_of(hydra), webhook)
         except NoAnswer as error:
             raise Failed(f"{name} did not answer: {error}.") from error
         if not 200 <= answer.status < 300:
@@ -126,9 +123,8 @@ def webhooks_send_test(file: Path | None, name: str) -> None:
 
 
 def _known(hydra: HydraCore, name: str) -> str:
-    known = hydra.config.webhooks.endpoints
-    if name and name not in known:
-        raise Failed(f"No webhook has the name {name} (known: {', '.join(known) or 'none'}).")
+    if name and (problem := flow.amiss(hydra.services, name)):
+        raise Failed(problem)
     return name
 
 

@@ -1,14 +1,26 @@
 """What administrators do, by the Admin API or the command line: each on record, and by the flows that there are."""
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from hydracore.addresses import parse_address
 from hydracore.errors import NotFound
-from hydracore.flows import account, registration, roles, signing_keys
+from hydracore.flows import account, registration, roles, signing_keys, webhooks
 from hydracore.flows.audit import Admin
 from hydracore.flows.paging import page_of, place_of
-from hydracore.models import KeyState, MailIntent, MailState, Page, Session, SigningKey, User
+from hydracore.models import (
+    Delivery,
+    DeliveryState,
+    KeyState,
+    MailIntent,
+    MailState,
+    Page,
+    Session,
+    SigningKey,
+    User,
+)
+from hydracore.webhooks.posting import Answer
 
 _MOST_SESSIONS = 1000
 
@@ -153,6 +165,66 @@ async def drop_mail(admin: Admin, intent_id: str) -> None:
     async with admin.doing("mail.drop", mail=intent_id):
         if not await admin.services.store.outbox.drop(intent_id):
             raise NotFound("No mail has this id, or it is being sent.")
+
+
+# -- webhooks ----------------------------------------------------------------------------------------
+
+
+async def list_deliveries(
+    admin: Admin, *, webhook: str = "", state: DeliveryState | None = None, cursor: str = "", limit: int
+) -> Page[Delivery]:
+    """Events for webhooks, or for one, in no order that tells anything."""
+    services, what = admin.services, f"webhooks:{webhook}:{state or ''}"
+    [after] = place_of(services, what, cursor) or [""]
+    await admin.saw("webhooks.list", webhook=webhook)
+    found = await services.store.deliveries.page(state, webhook, after, limit + 1)
+    return page_of(services, what, found, limit, lambda delivery: (delivery.id,))
+
+
+async def deliveries_at_hand(
+    admin: Admin, limit: int, *, webhook: str = "", states: Sequence[DeliveryState] = webhooks.UNDELIVERED
+) -> list[Delivery]:
+    """Dead ones first. Raises :class:`NotFound` for a name that no webhook has, as all that follow."""
+    await admin.saw("webhooks.list", webhook=webhook)
+    return await webhooks.list_deliveries(admin.services, limit, endpoint=webhook, states=states)
+
+
+async def retry_delivery(admin: Admin, delivery_id: str) -> None:
+    """Make an event due now: a dead one, one that waits, or one that was delivered. Raises :class:`NotFound`."""
+    async with admin.doing("webhooks.retry", delivery=delivery_id):
+        if not await webhooks.send_again(admin.services, delivery_id):
+            raise NotFound("No event that nobody is sending has this id.")
+    admin.services.wake_webhooks()
+
+
+async def retry_deliveries(
+    admin: Admin, *, webhook: str = "", since: datetime | None = None, states: Sequence[DeliveryState]
+) -> int:
+    """Make all in these states due now, of every webhook for "", put in ``since`` then; how many they were."""
+    return await _again(admin, "webhooks.retry_all", webhook, since, states)
+
+
+async def replay_webhook(admin: Admin, webhook: str, *, since: datetime | None = None) -> int:
+    """Make all due now that was delivered to a webhook, and is still kept; how many they were."""
+    return await _again(admin, "webhooks.replay", webhook, since, ("delivered",))
+
+
+async def try_webhook(admin: Admin, webhook: str) -> Answer:
+    """Raises what :func:`hydracore.flows.webhooks.send_test` does."""
+    await admin.saw("webhooks.send_test", webhook=webhook)
+    return await webhooks.send_test(admin.services, webhook)
+
+
+async def _again(
+    admin: Admin, action: str, webhook: str, since: datetime | None, states: Sequence[DeliveryState]
+) -> int:
+    begins = since.isoformat() if since else ""
+    async with admin.doing(action, webhook=webhook, states=list(states), since=begins) as told:
+        told["retried"] = retried = await webhooks.send_all_again(
+            admin.services, endpoint=webhook, since=since, states=states
+        )
+    admin.services.wake_webhooks()
+    return retried
 
 
 # -- signing keys ------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class Services:
     registry: Registry
     relay: Relay
     wake_mail: Callable[[], None]
+    wake_webhooks: Callable[[], None]
     meters: Meters
     now: Now
     token: Token

@@ -52,6 +52,12 @@ async def send_test(services: Services, name: str) -> Answer:
     return await post(_endpoint(services, name), notice.id, body_of(notice), now)
 
 
+def amiss(services: Services, name: str) -> str:
+    """What is wrong with a webhook's name, in words; "" for one that there is."""
+    known = services.settings.webhooks.endpoints
+    return "" if name in known else f"No webhook has the name {name} (known: {', '.join(known) or 'none'})."
+
+
 def _check(services: Services, name: str) -> None:
     if name:
         _endpoint(services, name)

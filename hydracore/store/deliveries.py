@@ -47,6 +47,11 @@ class Deliveries:
     async def of_user(self, user_id: str, limit: int) -> list[Delivery]:
         return await self._deliveries.many({"user_id": user_id}, [("created_at", 1)], limit)
 
+    async def page(self, state: DeliveryState | None, endpoint: str, after: str, limit: int) -> "list[Delivery]":
+        """Those with an id beyond the one that is ``after``, by id; in that state, or for that ``endpoint``, alone."""
+        query = {**({"state": state} if state else {}), **_of(endpoint), "_id": {"$gt": after}}
+        return await self._deliveries.many(query, [("_id", 1)], limit)
+
     async def list(self, states: Sequence[DeliveryState], endpoint: str, limit: int) -> list[Delivery]:
         """Dead ones first, then those delivered, then what waits, the most pressing first; of every webhook for ""."""
         query = {"state": {"$in": list(states)}, **_of(endpoint)}

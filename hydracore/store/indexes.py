@@ -67,6 +67,7 @@ OWN = (
         "deliveries",
         [
             Index([("endpoint", 1), ("state", 1), ("due_at", 1)]),
+            Index([("state", 1), ("_id", 1)]),
             Index([("user_id", 1)]),
             Index([("expires_at", 1)], expire_after=0),
         ],

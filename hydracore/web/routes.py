@@ -21,6 +21,7 @@ from hydracore.web import account, login, management, recovery, registration, se
 from hydracore.web.access import access_of, door_of, scope_of
 from hydracore.web.admin import server as admin_server
 from hydracore.web.admin import users as admin_users
+from hydracore.web.admin import webhooks as admin_webhooks
 from hydracore.web.base import Endpoint, Origin, Web
 from hydracore.web.described import misdescribed
 from hydracore.web.dispatch import Nested, Row, pattern, sample
@@ -76,6 +77,10 @@ ADMIN: dict[str, type[Endpoint]] = {
     "/mail/retry": admin_server.RetryAllMail,
     "/mail/{mail_id}": admin_server.OneMail,
     "/mail/{mail_id}/retry": admin_server.RetryMail,
+    "/webhooks": admin_webhooks.Deliveries,
+    "/webhooks/retry": admin_webhooks.RetryAllDeliveries,
+    "/webhooks/replay": admin_webhooks.Replay,
+    "/webhooks/{delivery_id}/retry": admin_webhooks.RetryDelivery,
     "/keys": admin_server.Keys,
     "/keys/rotate": admin_server.RotateKeys,
     "/tokens": admin_server.Tokens,

@@ -115,6 +115,13 @@ def test_the_commands(shown: Shown, mongod_uri: str, monkeypatch: pytest.MonkeyP
     assert run("hydracore webhooks retry")[0] == 2
     assert run("hydracore webhooks retry x --webhook crm")[0] == 2
     assert "known: crm" in run("hydracore webhooks send-test nobody")[1]
+    found = json.loads(run("hydracore admin audit --json")[1])
+    done = [f"{entry['action']}:{entry['outcome']}" for entry in found if entry["action"].startswith("webhooks.")]
+    assert list(reversed(done))[-7:] == [
+        *("webhooks.list:done", "webhooks.list:done", "webhooks.retry:done", "webhooks.retry_all:done"),
+        *("webhooks.retry_all:done", "webhooks.replay:done", "webhooks.retry:not_found"),
+    ]
+    assert "webhooks.send_test:done" in done
     assert run("hydracore check-config")[1].count("webhooks  crm\n") == 1
     monkeypatch.setenv("HYDRACORE_WEBHOOKS__ENDPOINTS__CRM__URL", "http://127.0.0.1:1/")
     code, printed = run("hydracore webhooks send-test crm")

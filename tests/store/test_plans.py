@@ -6,12 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from administering import Desk, both
 from support import PASSWORD, OpenSite, Site, tokens
 
 from hydracore.flows.sweep import sweep
-from hydracore.models import User
+from hydracore.models import Delivery, User
+from hydracore.webhooks.courier import Courier
 from hydracore.webhooks.notices import KINDS
+from hydracore.webhooks.relay import Relay
 
 EMAIL, OTHER, NEW = "ada@example.com", "countess@example.com", "an entirely new password"
 
@@ -96,14 +99,24 @@ async def test_no_call_scans_a_collection(open_site: OpenSite, mongod_uri: str, 
     assert {"users", "sessions", "codes", "outbox", "deliveries", "keys", "refusals"} <= set(seen)
 
 
-async def test_administering_is_by_an_index(open_site: OpenSite) -> None:
+async def test_administering_is_by_an_index(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for accounts by a prefix, page after page, reads one range of the index on addresses and no more of it
     than the page has; every other call of the Admin API finds what it reads by an index, too."""
-    desk = Desk(await open_site(both, driver="pymongo"))
+    for worker in (Courier, Relay):  # What they ask meanwhile is not the Admin API's.
+        monkeypatch.setattr(worker, "start", lambda self: None)
+    crm = {"url": "http://127.0.0.1:1/", "secret": f"whsec_{'c2Vj' * 10}", "events": ["user.deletion_undone"]}
+    desk = Desk(await open_site(both, driver="pymongo", webhooks={"endpoints": {"crm": crm}}))
     services = desk.site.hydra.services
     names = [(f"s{number:04}", f"s{number:04}@example.com") for number in range(2000)]
     await services.store.users.add_all([User(name, email, email, "", desk.clock()) for name, email in names])
     await desk.site.register()
+    now, body = desk.clock(), ("user.registered", "{}", "")
+    for state in ("waiting", "dead", "delivered"):
+        told = [(f"{state}{number}.{name}", name) for number in range(100) for name in ("crm", "gone")]
+        later = now + timedelta(days=1)
+        await services.store.deliveries.add_all(
+            [Delivery(each, name, each, *body, now, later, later, state) for each, name in told]
+        )
     database = services.store._database
     user = await desk.user()
     await database.drop_collection("system.profile")  # What another test has left.
@@ -114,6 +127,7 @@ async def test_administering_is_by_an_index(open_site: OpenSite) -> None:
         for path in (
             *("/users?email=ada", "/users?limit=1", f"/users/{user.id}", f"/users/{user.id}/sessions", "/mail"),
             *("/mail?state=dead", "/mail?state=waiting", "/tokens", "/audit", f"/audit?user_id={user.id}", "/keys"),
+            *("/webhooks", "/webhooks?state=dead", "/webhooks?webhook=crm", "/webhooks?state=dead&webhook=crm"),
         ):
             page = await desk.get(path)
             if page.get("next"):
@@ -122,6 +136,9 @@ async def test_administering_is_by_an_index(open_site: OpenSite) -> None:
             await desk.post(f"/users/{user.id}/{action}")
         await desk.delete(f"/users/{user.id}/sessions")
         await desk.post("/mail/retry")
+        for path in ("/webhooks/replay", "/webhooks/retry"):
+            await desk.post(path, {"webhook": "crm"})
+        await desk.post("/webhooks/retry", {})
         await desk.delete(f"/users/{user.id}")
         assert (await desk.ask("GET", "/keys", token=f"hca1.{'A' * 43}")).code == 401
     finally:
@@ -130,7 +147,7 @@ async def test_administering_is_by_an_index(open_site: OpenSite) -> None:
     for entry in entries:
         assert "COLLSCAN" not in entry.get("planSummary", ""), _told(entry)
         assert not entry.get("hasSortStage") or "sessions" in entry["ns"], _told(entry)
-    assert {"users", "sessions", "outbox", "audit", "admin_tokens"} <= {
+    assert {"users", "sessions", "outbox", "deliveries", "audit", "admin_tokens"} <= {
         each["ns"].partition(".")[2] for each in entries
     }
     [searched] = [each for each in entries if "s1200@example.com" in str(each["command"].get("filter"))]

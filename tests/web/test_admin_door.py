@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 from administering import EMAIL, OWN, TESTER, Desk, both
+from receivers import SECRET
 from support import OpenSite, Site, refused
 from tornado.ioloop import IOLoop
 
 from hydracore.errors import StoreUnavailable
 from hydracore.flows.admin_tokens import create_token, list_tokens, revoke_token
-from hydracore.models import SCOPES, AdminToken, MailIntent, Scope
+from hydracore.models import SCOPES, AdminToken, Delivery, MailIntent, Scope
 from hydracore.web.access import scope_of
 from hydracore.web.routes import ADMIN
 
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/users"): {"email": "new@example.com"},
     ("POST", "/users/{user_id}/roles"): {"add": ["support"]},
+    ("POST", "/webhooks/retry"): {},
+    ("POST", "/webhooks/replay"): {"webhook": "crm"},
     ("POST", "/keys/rotate"): {},
 }
 # Of each call the scope that it takes, as docs/admin.md has it.
@@ -30,12 +33,15 @@ CALLS: list[tuple[str, str, Scope]] = [
     for method in endpoint.allowed()
     if (scope := scope_of(endpoint, method)) is not None
 ]
+# Is told of nothing that happens here.
+CRM = {"url": "http://127.0.0.1:1/", "secret": SECRET, "events": ["user.deletion_undone"]}
 READS, WRITES = ([call for call in CALLS if (call[0] in ("GET", "HEAD")) is reads] for reads in (True, False))
 
 
 @pytest.fixture
 def desk(io_loop: IOLoop, open_site: OpenSite) -> Desk:
-    site: Site = io_loop.run_sync(lambda: open_site(both, store=OWN, roles={"known": ["support"]}))
+    settings: dict[str, Any] = {"roles": {"known": ["support"]}, "webhooks": {"endpoints": {"crm": CRM}}}
+    site: Site = io_loop.run_sync(lambda: open_site(both, store=OWN, **settings))
     return Desk(site)
 
 
@@ -47,13 +53,17 @@ async def filled(desk: Desk, email: str = EMAIL) -> dict[str, str]:
     _, token = await create_token(desk.admin, "other", ["users:read"], timedelta(days=1))
     mail = f"to {email}".replace(" ", "-")
     await services.store.outbox.add(MailIntent(mail, "reset_password", "x@x.x", created_at=now, due_at=now, dead=True))
-    return {"user_id": user.id, "session_id": session.id, "token_id": token.id, "mail_id": mail}
+    # Its webhook is configured no longer, so it goes nowhere.
+    delivery = Delivery(f"{user.id}.gone", "gone", user.id, "user.registered", "{}", "", now, now, now, "dead")
+    await services.store.deliveries.add_all([delivery])
+    ids = {"user_id": user.id, "session_id": session.id, "token_id": token.id}
+    return {**ids, "mail_id": mail, "delivery_id": delivery.id}
 
 
 async def everything(desk: Desk) -> dict[str, list[Any]]:
     """What the database holds of what administrators may change."""
     found: dict[str, list[Any]] = {}
-    for name in ("users", "sessions", "codes", "keys"):
+    for name in ("users", "sessions", "codes", "keys", "deliveries"):
         documents = desk.site.hydra.services.store.collection(name).find({}, sort=[("_id", 1)])
         found[name] = await documents.to_list(100)
     # Mail of before may be sent meanwhile.

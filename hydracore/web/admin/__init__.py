@@ -3,4 +3,5 @@
 base.py      AdminEndpoint: the token instead of a session, the query, pages
 users.py     accounts and their sessions
 server.py    mail, signing keys, tokens, the audit
+webhooks.py  events for webhooks, and sending them again
 """
