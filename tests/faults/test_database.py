@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from figures import Bounds, Suffer, calm
 from findings import keep
+from lacking import lacking
 from post import Letters, PostOffice
 from processes import LOGIN, PASSWORD, until
 from pymongo import MongoClient, WriteConcern
@@ -126,10 +127,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], capture_output=True, text=True
     )
     if mounted.returncode != 0:
-        said = f"nothing may be mounted here: {mounted.stderr.strip()}"
-        if os.environ.get("CI"):
-            pytest.fail(f"CI needs a disk that can be full: {said}")
-        pytest.skip(said)
+        lacking(f"no disk can be full here, for nothing may be mounted: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
