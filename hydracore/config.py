@@ -48,6 +48,7 @@ class Server:
     drain_timeout: int
     stall_timeout: int
     loop: str
+    http: str
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ from tornado.web import Application
 from hydracore.chance import token
 from hydracore.config import Config
 from hydracore.config import Server as ServerSettings
-from hydracore.connections import Connections
+from hydracore.connections import Listening, TornadoServer
 from hydracore.core import HydraCore, server_secret
 from hydracore.errors import StartupError
 from hydracore.logs import configure, logger
@@ -62,6 +63,7 @@ def serve(config: Config) -> int:
     configure(config.log.level, config.log.format)
     HydraCore(config)  # Configuration and plugins fit together, or this says why not.
     _loop_factory(config.server.loop)
+    _is_httptools(config.server.http)
     sharing, tracing = sharing_of(config), tracing_of(config, os.environ)
     manager, listeners = ServiceManager(os.environ), listen(config, os.environ)
     # Port 0 took a free one, or it is another that was handed over; our own pages' origin names it.
@@ -264,6 +266,15 @@ def _loop_factory(chosen: str) -> Callable[[], asyncio.AbstractEventLoop] | None
     return factory
 
 
+def _is_httptools(chosen: str) -> bool:
+    """Whether requests are read by httptools. Raises :class:`StartupError` where it was asked for and is not there."""
+    if chosen != "tornado" and find_spec("httptools") is not None:
+        return True
+    if chosen == "httptools":
+        raise StartupError('server.http is httptools, which is not installed: pip install "hydracore[fast]".')
+    return False
+
+
 class _Stopping:
     """Remembers a signal that came before there was a loop to tell."""
 
@@ -300,14 +311,15 @@ async def _work(given: _Given, place: int, stopping: _Stopping) -> None:
             given.tracing() as spans,
             HydraCore(config, uri=uri, metrics=metrics, tracer_provider=spans) as hydra,
         ):
-            servers = [_listening(hydra, hydra.application(), config.server, listeners.public)]
+            few = _for_few(config.server)
+            servers = [await _listening(hydra, hydra.application(), config.server, listeners.public)]
             if listeners.management:
-                servers.append(_listening(hydra, hydra.management(), _for_few(config.server), listeners.management))
+                servers.append(await _listening(hydra, hydra.management(), few, listeners.management))
             if listeners.admin:
-                servers.append(_listening(hydra, hydra.administration(), _for_few(config.server), listeners.admin))
+                servers.append(await _listening(hydra, hydra.administration(), few, listeners.admin))
             watchdog = Watchdog(config.server.stall_timeout, hydra.registry.loaded.blame)
             watchdog.start()
-            closing = [asyncio.create_task(server.close_late()) for server in servers]
+            closing = [asyncio.create_task(server.connections.close_late()) for server in servers]
             if problem := await hydra.not_ready():
                 log.warning("not ready yet", pid=os.getpid(), reason=problem)
             else:
@@ -325,16 +337,23 @@ async def _work(given: _Given, place: int, stopping: _Stopping) -> None:
         stopping.close()
 
 
-def _listening(
+async def _listening(
     hydra: HydraCore, application: Application, settings: ServerSettings, sockets: Iterable[socket.socket]
-) -> Connections:
-    server = Connections(
-        application,
-        settings=settings,
-        in_flight=lambda: hydra.in_flight,
-        receiving=lambda: hydra.receiving,
-    )
-    server.add_sockets(sockets)
+) -> Listening:
+    server: Listening
+    if _is_httptools(settings.http):
+        # Optional dependency: imported only when it is used.
+        from hydracore.httptools_server import HttptoolsServer
+
+        server = HttptoolsServer(application, settings=settings)
+    else:
+        server = TornadoServer(
+            application,
+            settings=settings,
+            in_flight=lambda: hydra.in_flight,
+            receiving=lambda: hydra.receiving,
+        )
+    await server.listen(sockets)
     return server
 
 
@@ -343,16 +362,15 @@ def _for_few(settings: ServerSettings) -> ServerSettings:
     return replace(settings, max_connections=_MOST_MANAGING)
 
 
-async def _drain(servers: Iterable[Connections], hydra: HydraCore, timeout: int) -> None:
+async def _drain(servers: Iterable[Listening], hydra: HydraCore, timeout: int) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     for server in servers:
         server.stop()
-        server.conn_params.no_keep_alive = True  # Answers say Connection: close.
-    closing = [asyncio.create_task(server.close_idle()) for server in servers]
+    closing = [asyncio.create_task(server.connections.close_idle()) for server in servers]
     await hydra.drain(timeout)
     for server in servers:
-        server.close_idle_now()
+        server.connections.close_idle_now()
     # By a connection that was idle a moment ago another request may have come: it is answered, too.
     while hydra.in_flight and loop.time() < deadline:  # noqa: ASYNC110  # simpler than an event
         await asyncio.sleep(0.02)

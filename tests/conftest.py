@@ -21,6 +21,7 @@ from tornado.web import Application
 
 from hydracore import HydraCore
 from hydracore.config import load
+from hydracore.httptools_server import HttptoolsServer
 from hydracore.store.embedded import EmbeddedError, Mongod
 
 
@@ -115,8 +116,14 @@ def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def http() -> str:
+    """Whose server reads the requests of a site, as ``server.http`` names it."""
+    return "tornado"
+
+
+@pytest.fixture
 def open_site(
-    io_loop: IOLoop, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    io_loop: IOLoop, http: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OpenSite]:
     """Opens sites on the real mongod (or another driver); each closes at the test's end."""
     # A busy machine is no outage: with the deadline of every day it may count in the process instead, and say so.
@@ -149,8 +156,13 @@ def open_site(
         hydra = HydraCore(config, uri=uri, plugins={"box": box.plugin, **(extra or {})}, **given)
         await enter(hydra, keep)
         sockets = bind_sockets(0, "127.0.0.1")
-        server = HTTPServer(host(hydra), max_body_size=1 << 40)
-        server.add_sockets(sockets)
+        server: HTTPServer | HttptoolsServer
+        if http == "httptools":
+            server = HttptoolsServer(host(hydra), settings=config.server)
+            await server.listen(sockets)
+        else:
+            server = HTTPServer(host(hydra), max_body_size=1 << 40)
+            server.add_sockets(sockets)
 
         async def close() -> None:
             server.stop()

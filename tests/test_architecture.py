@@ -58,6 +58,7 @@ LEVELS = [
         "store",
         "letters",
         "connections",
+        "httptools_server",
         "neighbours",
         "counting",
         "sockets",
@@ -81,6 +82,7 @@ ONLY_IN = {
         "core.py",
         "server.py",
         "connections.py",
+        "httptools_server.py",
         "sockets.py",
         "testing/served.py",
         "webhooks/posting.py",
@@ -100,6 +102,7 @@ ONLY_IN = {
     "prometheus_client": ("prometheus.py", "sharing.py"),
     "opentelemetry": ("spans.py",),
     "uvloop": ("server.py",),
+    "httptools": ("httptools_server.py",),
     "secrets": ("chance.py",),
     "pytest": ("testing/fixtures.py",),
 }
@@ -107,7 +110,7 @@ ONLY_IN = {
 LATE = {
     "store/drivers.py": {"motor.motor_asyncio", "mongomock_motor"},
     "core.py": {"hydracore.prometheus", "hydracore.spans"},
-    "server.py": {"uvloop", "hydracore.sharing", "hydracore.spans"},
+    "server.py": {"uvloop", "hydracore.httptools_server", "hydracore.sharing", "hydracore.spans"},
 }
 
 

@@ -1,0 +1,541 @@
+"""The server that reads by httptools, beside Tornado's own: the same bytes, the same answers."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tornado.httputil import HTTPServerRequest
+from tornado.netutil import bind_sockets, bind_unix_socket
+from tornado.web import Application, RequestHandler, stream_request_body
+
+from hydracore.config import Server, load
+from hydracore.connections import Listening, TornadoServer
+from hydracore.httptools_server import HttptoolsServer
+
+SETTINGS: Server = load(environment={}).server
+TORNADO, HTTPTOOLS = "tornado", "httptools"
+HOST = b"Host: id.example\r\n"
+LAST = b"GET /echo/last HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+
+
+class Echo(RequestHandler):
+    """Tells what it was asked."""
+
+    def answer(self) -> None:
+        asked = self.request
+        self.clear_header("Date")
+        self.set_header("Content-Type", "text/plain")
+        told = [(name, value) for name, value in sorted(asked.headers.get_all()) if name != "Upgrade"]
+        self.write(repr((asked.method, asked.uri, asked.version, asked.remote_ip, asked.protocol, told, asked.body)))
+
+    get = head = post = put = answer  # type: ignore[assignment]  # Tornado takes what awaits nothing
+
+
+class Chunked(RequestHandler):
+    """Answers in pieces, without saying how much it will be."""
+
+    async def get(self) -> None:
+        self.clear_header("Date")
+        for piece in ("one ", "two ", "three"):
+            self.write(piece)
+            await self.flush()
+
+
+class Empty(RequestHandler):
+    def get(self) -> None:
+        self.clear_header("Date")
+        self.set_status(int(self.get_query_argument("status", "204")))
+
+
+@stream_request_body
+class Slow(RequestHandler):
+    """Takes its time over each piece of a body."""
+
+    async def prepare(self) -> None:
+        self.pieces: list[bytes] = []
+        await asyncio.sleep(0.01)
+
+    async def data_received(self, chunk: bytes) -> None:
+        await asyncio.sleep(0.001)
+        self.pieces.append(chunk)
+
+    def post(self) -> None:
+        self.clear_header("Date")
+        self.write(str(len(b"".join(self.pieces))))
+
+
+@stream_request_body
+class Hasty(RequestHandler):
+    """Answers before it has read anything."""
+
+    def prepare(self) -> None:
+        self.clear_header("Date")
+        self.set_status(413)
+        self.finish("no")
+
+    def data_received(self, chunk: bytes) -> None:
+        raise AssertionError
+
+
+class Deceiver(RequestHandler):
+    """Says that it answers with more, or with less, than it does."""
+
+    def get(self) -> None:
+        self.set_header("Content-Length", self.get_query_argument("length"))
+        self.write("four")
+
+
+class Injector(RequestHandler):
+    """Writes a header that Tornado would not have let it set."""
+
+    def get(self) -> None:
+        self._headers._dict["X-Evil"] = "a\r\nSet-Cookie: b" if hasattr(self._headers, "_dict") else "a"
+        self._headers._as_list["X-Evil"] = ["a\r\nSet-Cookie: b"]
+        self.write("no")
+
+
+@stream_request_body
+class Left(RequestHandler):
+    """Notes whom it lost."""
+
+    lost: list[str] = []  # noqa: RUF012  # emptied by each test
+
+    def data_received(self, chunk: bytes) -> None:
+        pass
+
+    async def post(self) -> None:
+        await asyncio.sleep(60)
+
+    def on_connection_close(self) -> None:
+        self.lost.append(self.request.uri or "")
+        super().on_connection_close()
+
+
+class Endless(RequestHandler):
+    """Answers as fast as it is read."""
+
+    written = 0
+
+    async def get(self) -> None:
+        for _ in range(100):
+            self.write(b"x" * 1024 * 1024)
+            await self.flush()
+            type(self).written += 1
+
+
+RULES: list[Any] = [
+    ("/echo.*", Echo),
+    ("/chunked", Chunked),
+    ("/empty", Empty),
+    ("/slow", Slow),
+    ("/hasty", Hasty),
+    ("/deceiver", Deceiver),
+    ("/injector", Injector),
+    ("/left.*", Left),
+    ("/endless", Endless),
+]
+
+
+def server_of(kind: str, settings: Server = SETTINGS) -> Listening:
+    application = Application(RULES, log_function=lambda handler: None)
+    if kind == HTTPTOOLS:
+        return HttptoolsServer(application, settings=settings)
+    nobody: Callable[[], list[HTTPServerRequest]] = list
+    return TornadoServer(application, settings=settings, in_flight=nobody, receiving=nobody)
+
+
+class Opened:
+    """A server of each kind, by a port."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Listening] = {}
+        self.ports: dict[str, int] = {}
+
+    async def open(self, settings: Server = SETTINGS) -> None:
+        for kind in (TORNADO, HTTPTOOLS):
+            self.servers[kind] = server_of(kind, settings)
+            sockets = bind_sockets(0, "127.0.0.1")
+            await self.servers[kind].listen(sockets)
+            self.ports[kind] = sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        for server in self.servers.values():
+            server.stop()
+            await server.close_all_connections()
+
+    async def send(self, kind: str, *pieces: bytes, last: bool = False) -> bytes:
+        """All that is answered until the connection is closed: by the ``last`` request, or for what was sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[kind])
+        came = b""
+        try:
+            for piece in (*pieces, LAST) if last else pieces:
+                if writer.transport.is_closing() or reader.at_eof():
+                    break
+                writer.write(piece)
+                await asyncio.sleep(0.002 if len(pieces) > 1 else 0)
+            async with asyncio.timeout(20):
+                while more := await reader.read(1 << 20):
+                    came += more
+        except ConnectionError:
+            pass  # It was closed while something was still sent.
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        return came
+
+    async def both(self, *pieces: bytes, last: bool = False) -> bytes:
+        """What both answer."""
+        by_tornado, by_httptools = await asyncio.gather(
+            *(self.send(kind, *pieces, last=last) for kind in (TORNADO, HTTPTOOLS))
+        )
+        assert comparable(by_httptools) == comparable(by_tornado), pieces
+        return by_httptools
+
+
+def comparable(answers: bytes) -> list[bytes]:
+    """Answers, line by line; headers in any order."""
+    return sorted(_undated(answers.replace(b"HTTP/1.1 100 (Continue)", b"HTTP/1.1 100 Continue")))
+
+
+@pytest.fixture
+def opened(io_loop: Any) -> Iterator[Opened]:
+    each = Opened()
+    io_loop.run_sync(each.open)
+    yield each
+    io_loop.run_sync(each.close)
+
+
+SAME = {
+    "get": b"GET /echo?a=b HTTP/1.1\r\n" + HOST + b"\r\n",
+    "close": b"GET /echo HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
+    "old": b"GET /echo HTTP/1.0\r\n\r\n",
+    "old and kept": b"GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "head": b"HEAD /echo HTTP/1.1\r\n" + HOST + b"\r\n",
+    "body": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello",
+    "chunks": b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+    "expects": b"POST /echo HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
+    "two": b"GET /echo/1 HTTP/1.1\r\n" + HOST + b"\r\nGET /echo/2 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "two, the first with a body": (
+        b"POST /echo/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhiGET /echo/2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    ),
+    "two, the first slow": (
+        b"POST /slow HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhiGET /echo/2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    ),
+    "another after close": (
+        b"GET /echo/1 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\nGET /echo/2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    ),
+    "headers of all kinds": (
+        b"GET /echo HTTP/1.1\r\n"
+        + HOST
+        + b"A: 1\r\na: 2\r\nx-b:\r\nC:   spaces  \t\r\nD: \xe9\xff\r\nCookie: a=b; c=d\r\n\r\n"
+    ),
+    "absolute": b"GET http://id.example/echo HTTP/1.1\r\n" + HOST + b"\r\n",
+    "upgrade": b"GET /echo HTTP/1.1\r\n" + HOST + b"Upgrade: h2c\r\n\r\n",
+    "chunked answer": b"GET /chunked HTTP/1.1\r\n" + HOST + b"\r\n",
+    "chunked answer to an old client": b"GET /chunked HTTP/1.0\r\n\r\n",
+    "204": b"GET /empty HTTP/1.1\r\n" + HOST + b"\r\n",
+    "304": b"GET /empty?status=304 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a body of zero": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n",
+    "nowhere": b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a method that it has not": b"DELETE /echo HTTP/1.1\r\n" + HOST + b"\r\n",
+    "options for all": b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+
+CLOSED = ("close", "old", "another after close", "chunked answer to an old client")
+
+
+@pytest.mark.parametrize("case", SAME)
+async def test_the_same(opened: Opened, case: str) -> None:
+    """What is well formed is answered as Tornado answers it, in one piece or in many."""
+    request, last = SAME[case], case not in CLOSED
+    at_once = await opened.both(request, last=last)
+    assert _status_lines(at_once)
+    if case == "another after close":
+        return  # Whoever goes on sending then may find the connection reset.
+    sizes = (1, 7)
+    in_pieces = (opened.send(HTTPTOOLS, *pieces_of(request, size), last=last) for size in sizes)
+    assert [_undated(each) for each in await asyncio.gather(*in_pieces)] == [_undated(at_once)] * len(sizes)
+
+
+def pieces_of(request: bytes, size: int) -> list[bytes]:
+    return [request[start : start + size] for start in range(0, len(request), size)]
+
+
+def _status_lines(answers: bytes) -> list[bytes]:
+    return re.findall(rb"HTTP/1\.1 [0-9]{3} [^\r]*", answers)
+
+
+def _undated(answers: bytes) -> list[bytes]:
+    return [line for line in answers.split(b"\r\n") if not line.startswith(b"Date")]
+
+
+BOTH = (
+    HOST
+    + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /echo/smuggled HTTP/1.1\r\n"
+    + HOST
+    + b"\r\n"
+)
+MALFORMED = {
+    "length and chunks": b"POST /echo HTTP/1.1\r\n" + BOTH,
+    "two lengths": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+    "the same length twice": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
+    "a length with a sign": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: +4\r\n\r\nabcd",
+    "a length that is none": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 4a\r\n\r\nabcd",
+    "a length beyond all numbers": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999\r\n\r\nx",
+    "another coding": b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "chunked in two lines": (
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "a coding that looks like one": b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a chunk's size that is none": (
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n"
+    ),
+    "a chunk that is longer than it says": (
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"
+    ),
+    "a space before the colon": b"GET /echo HTTP/1.1\r\n" + HOST + b"Content-Length : 0\r\n\r\n",
+    "a folded line": b"GET /echo HTTP/1.1\r\n" + HOST + b"A: 1\r\n 2\r\n\r\n",
+    "a folded line first": b"GET /echo HTTP/1.1\r\n A: 1\r\n" + HOST + b"\r\n",
+    "no colon": b"GET /echo HTTP/1.1\r\n" + HOST + b"abc\r\n\r\n",
+    "a zero byte": b"GET /echo HTTP/1.1\r\n" + HOST + b"A: b\x00c\r\n\r\n",
+    "a lone return": b"GET /echo HTTP/1.1\r\n" + HOST + b"A: b\rc\r\n\r\n",
+    "two hosts": b"GET /echo HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+    "no host": b"GET /echo HTTP/1.1\r\nA: b\r\n\r\n",
+    "a host that is none": b"GET /echo HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "another version": b"GET /echo HTTP/2.0\r\n" + HOST + b"\r\n",
+    "no version": b"GET /echo\r\n\r\n",
+    "a version before versions": b"GET /echo HTTP/0.9\r\n" + HOST + b"\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS": bytes.fromhex("16030100f1010000ed0303") + b"\x00" * 60 + b"\r\n\r\n",
+    "a space in the target": b"GET /echo /x HTTP/1.1\r\n" + HOST + b"\r\n",
+    "no target": b"GET HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_malformed(opened: Opened, case: str) -> None:
+    """What is no HTTP/1.1, or could be read in two ways, is answered 400 and its connection closed: none of it is taken
+    for a request. Those before it are answered."""
+    request, before = MALFORMED[case], b"GET /echo/before HTTP/1.1\r\n" + HOST + b"\r\n"
+    ways: list[tuple[bytes, ...]] = [(request,), tuple(pieces_of(request, 3)), (before + request,)]
+    whole, in_pieces, after_another = await asyncio.gather(*(opened.send(HTTPTOOLS, *way) for way in ways))
+    assert _status_lines(whole) == [b"HTTP/1.1 400 Bad Request"]
+    # Whoever goes on sending may find the connection reset, and the answer gone with it.
+    assert _status_lines(in_pieces) in ([b"HTTP/1.1 400 Bad Request"], [])
+    assert _status_lines(after_another) == [b"HTTP/1.1 200 OK", b"HTTP/1.1 400 Bad Request"]
+    assert b"smuggled" not in whole + in_pieces + after_another
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /echo HTTP/1.1\n" + HOST + b"\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: x\n\r\n",
+        b"BREW /echo HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"get /echo HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /echo\xe9 HTTP/1.1\r\n" + HOST + b"\r\n",
+    ],
+)
+async def test_stricter_than_tornado(opened: Opened, request_bytes: bytes) -> None:
+    """Bare line feeds, methods that nobody knows, and targets that are not ASCII: Tornado takes them, llhttp does
+    not."""
+    assert _status_lines(await opened.send(HTTPTOOLS, request_bytes)) == [b"HTTP/1.1 400 Bad Request"]
+    by_tornado = await opened.send(TORNADO, request_bytes, last=True)
+    assert _status_lines(by_tornado)[0] != b"HTTP/1.1 400 Bad Request"
+
+
+async def test_empty_lines_before_a_request(opened: Opened) -> None:
+    """They are passed over (RFC 9112, section 2.2); Tornado takes two of them for a head."""
+    assert _status_lines(await opened.send(HTTPTOOLS, b"\r\n\r\n" + LAST)) == [b"HTTP/1.1 200 OK"]
+
+
+async def test_upgrades_are_ignored(opened: Opened) -> None:
+    """A client that asks for HTTP/2 beside its request, as some do with the first on a connection, gets its answer by
+    HTTP/1.1, body and all, and so do the requests after it."""
+    ask = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    for body in (b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"\r\n"):
+        request = b"POST /echo/first HTTP/1.1\r\n" + HOST + ask + body
+        for pieces in ([request + LAST], pieces_of(request + LAST, 5)):
+            answer = await opened.send(HTTPTOOLS, *pieces)
+            assert _status_lines(answer) == [b"HTTP/1.1 200 OK"] * 2, answer
+            assert (b"b'hi'" in answer) == (body != b"\r\n")
+            assert b"/echo/last" in answer
+
+
+async def test_connect(opened: Opened) -> None:
+    """There is no tunnel: what comes after CONNECT is not looked at."""
+    smuggled = b"GET /echo/smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+    answer = await opened.send(HTTPTOOLS, b"CONNECT id.example:443 HTTP/1.1\r\n" + HOST + b"\r\n" + smuggled)
+    assert len(_status_lines(answer)) == 1
+    assert answer.startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
+@pytest.mark.parametrize("path", [b"/slow", b"/echo"])
+async def test_bodies(opened: Opened, path: bytes, size: int) -> None:
+    """Bodies of any size, whoever takes his time over them."""
+    head = b"POST %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (path, HOST, size)
+    answer = await opened.send(HTTPTOOLS, head, b"x" * size, last=True)
+    assert _status_lines(answer) == [b"HTTP/1.1 200 OK"] * 2
+    assert str(size).encode() in answer
+    chunk = b"%x\r\n%s\r\n" % (size, b"x" * size)
+    head = b"POST %s HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\n\r\n" % (path, HOST)
+    answer = await opened.send(HTTPTOOLS, head, chunk, b"0\r\nTrailer: x\r\n\r\n", last=True)
+    assert _status_lines(answer) == [b"HTTP/1.1 200 OK"] * 2
+
+
+async def test_an_early_answer(opened: Opened) -> None:
+    """Who is answered before the body was there is not read on: the connection is closed."""
+    request = b"POST /hasty HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n" + b"x" * 10
+    answer = await opened.both(request)
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("length", [b"3", b"5"])
+async def test_a_length_that_is_wrong(opened: Opened, length: bytes, expected_logs: list[str]) -> None:
+    """An answer of another length than it says closes the connection: what follows would be taken for its rest."""
+    expected_logs += ["Uncaught exception GET /deceiver", "tornado.general"]
+    request = b"GET /deceiver?length=%s HTTP/1.1\r\n%s\r\n" % (length, HOST)
+    after = b"GET /echo/after HTTP/1.1\r\n" + HOST + b"\r\n"
+    answer = await opened.send(HTTPTOOLS, request + after)
+    assert b"/echo/after" not in answer
+
+
+async def test_headers_with_line_breaks(opened: Opened, expected_logs: list[str]) -> None:
+    """No header of an answer begins another one."""
+    expected_logs.append("Uncaught exception GET /injector")
+    answer = await opened.send(HTTPTOOLS, b"GET /injector HTTP/1.1\r\n" + HOST + b"\r\n", last=True)
+    assert b"Set-Cookie" not in answer
+
+
+async def test_who_leaves(opened: Opened) -> None:
+    """A handler hears of it, whether the body was there or not."""
+    for path, body in ((b"/left/reading", b"x"), (b"/left/answering", b"xx")):
+        Left.lost.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+        writer.write(b"POST %s HTTP/1.1\r\n%sContent-Length: 2\r\n\r\n%s" % (path, HOST, body))
+        await asyncio.sleep(0.05)
+        assert not Left.lost
+        writer.close()
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if Left.lost:
+                break
+        assert Left.lost == [path.decode()]
+        assert opened.servers[HTTPTOOLS].connections.open == 0
+
+
+async def test_who_does_not_read(opened: Opened, expected_logs: list[str]) -> None:
+    """Answers wait for those who read them: they are not all in memory, and each :meth:`flush` is done when there is
+    room again."""
+    Endless.written = 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
+    await asyncio.sleep(0.3)
+    assert Endless.written < 50
+    await reader.readuntil(b"\r\n\r\n")
+    came = 0
+    while came < 100 * 1024 * 1024:
+        came += len(await reader.read(1 << 20))
+    writer.close()
+    assert Endless.written == 100
+    # And one who leaves in the middle.
+    expected_logs += ["Uncaught exception GET /endless", "tornado.general"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
+    await reader.readexactly(1 << 20)
+    writer.transport.abort()
+    writer.close()
+    await asyncio.sleep(0.1)
+    assert Endless.written < 200
+    assert opened.servers[HTTPTOOLS].connections.open <= 1
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /echo HTTP/1.1\r\nA: " + b"x" * 200_000,
+        b"GET /" + b"x" * 200_000,
+        b"\r\n" * 100_000,
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"x" * 200_000,
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3;" + b"x" * 200_000,
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: a\r\nA: " + b"x" * 200_000,
+    ],
+)
+async def test_what_never_ends(opened: Opened, endless: bytes) -> None:
+    """Heads, trailers and chunk extensions without an end are hung up on, not kept."""
+    assert not _status_lines(await opened.send(HTTPTOOLS, endless))
+
+
+async def test_many_at_once(opened: Opened) -> None:
+    """Requests that are sent without waiting are answered one after the other, in their order."""
+    requests = b"".join(b"GET /echo/%d HTTP/1.1\r\n%s\r\n" % (number, HOST) for number in range(3000))
+    answer = await opened.send(HTTPTOOLS, requests, last=True)
+    numbers = [int(part.split(b"'", 1)[0]) for part in answer.split(b"/echo/")[1:-1]]
+    assert numbers == list(range(3000))
+
+
+async def test_no_more_connections(opened: Opened, io_loop: Any) -> None:
+    """More than it may have: the one that has waited longest is closed for a new one."""
+    each = Opened()
+    await each.open(replace(SETTINGS, max_connections=2))
+    try:
+        streams = [await asyncio.open_connection("127.0.0.1", each.ports[HTTPTOOLS]) for _ in range(3)]
+        assert await asyncio.wait_for(streams[0][0].read(), 2) == b""
+        for reader, writer in streams[1:]:
+            writer.write(SAME["get"])
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+        for _, writer in streams:
+            writer.close()
+    finally:
+        await each.close()
+
+
+async def test_the_end(opened: Opened) -> None:
+    """Once it is stopped nobody gets in, and answers are their connection's last."""
+    server = opened.servers[HTTPTOOLS]
+    reader, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write(SAME["get"])
+    assert b"Connection: close" not in await reader.readuntil(b"\r\n\r\n")
+    server.stop()
+    await asyncio.sleep(0.05)
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write(SAME["get"])
+    assert b"Connection: close" in await reader.read()
+    writer.close()
+
+
+async def test_a_unix_socket(tmp_path: Any) -> None:
+    """Whoever connects by a Unix socket is called as Tornado calls him."""
+    server, path = server_of(HTTPTOOLS), str(tmp_path / "socket")
+    await server.listen([bind_unix_socket(path)])
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(SAME["close"])
+    assert b"'0.0.0.0'" in await reader.read()
+    writer.close()
+    server.stop()
+    await server.close_all_connections()
+
+
+async def test_ipv6() -> None:
+    server = server_of(HTTPTOOLS)
+    try:
+        sockets = bind_sockets(0, "::1", family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    await server.listen(sockets)
+    reader, writer = await asyncio.open_connection("::1", sockets[0].getsockname()[1])
+    writer.write(SAME["close"])
+    assert b"'::1'" in await reader.read()
+    writer.close()
+    server.stop()
+    await server.close_all_connections()
