@@ -158,7 +158,9 @@ def _limit(bench: Bench, call: str, name: str, workers: int) -> Sequence[Sample]
         return bench.samples[call, "hydracore", workers]
     if call in _HASHING:
         return [Sample(rate, 0, 0, 0, 0, 0) for rate in bench.ceiling]
-    bare = {"me": "nothing" if "cached" in name else "find", "me-new": "find", "refresh": "update"}.get(call, "")
+    if call == "me" and "cached" in name:
+        return bench.samples.get(("nothing", "bare httptools", workers), [])
+    bare = {"me": "find", "me-new": "find", "refresh": "update", "nothing": "nothing"}.get(call, "")
     return bench.samples.get((bare, "bare tornado", workers), [])
 
 

@@ -83,9 +83,15 @@ FIELD = (
     ),
     Contender(
         "bare tornado",
-        (sys.executable, str(CONTENDERS / "bare.py"), "{port}", "{workers}", "{uri}"),
+        (sys.executable, str(CONTENDERS / "bare.py"), "{port}", "{workers}", "{uri}", "tornado"),
         "/nothing",
         {"nothing": "/nothing", "find": "/find", "update": "/update"},
+    ),
+    Contender(
+        "bare httptools",
+        (sys.executable, str(CONTENDERS / "bare.py"), "{port}", "{workers}", "{uri}", "httptools"),
+        "/nothing",
+        {"nothing": "/nothing"},
     ),
 )
 

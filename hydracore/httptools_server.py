@@ -225,7 +225,8 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
-        except HttpParserError:
+        except HttpParserError as error:
+            log.info("malformed request", client=str(self.peer), reason=str(error))
             self._add(_Mark.MALFORMED)
             self._is_deaf = True
         if self._unread > self.server.most_unread:
@@ -288,6 +289,7 @@ class _Connection(asyncio.Protocol):
                 else:
                     self.exchange.end()
         except HTTPInputError:
+            log.info("malformed request", client=str(self.peer))  # Its words quote what came.
             self._refuse()
         except Exception:
             log.exception("request failed")

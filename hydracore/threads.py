@@ -25,10 +25,13 @@ _NETWORK = frozenset({"socket", "_socket", "ssl", "pymongo"})
 
 
 def be_nice() -> None:
-    """Lower the calling thread's priority, so that the event loop wins when both want a core."""
+    """Lower the calling thread's priority, so that the event loop wins when both want a core; one that the server was
+    started with (``nice``, ``Nice=``) and that is lower yet stays: to raise it is a privilege."""
     # On Linux a priority belongs to a thread; elsewhere it would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        thread = threading.get_native_id()
+        with suppress(PermissionError):  # A sandbox may forbid it.
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 class GiveWay:

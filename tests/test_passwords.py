@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -12,6 +13,7 @@ from support import Site
 
 from hydracore.errors import HashingOverloaded
 from hydracore.passwords import TESTING, HashCost, HashingPool, Passwords
+from hydracore.threads import be_nice
 
 STANDARD = HashCost(19456, 2, 1)
 
@@ -184,6 +186,25 @@ async def test_low_priority() -> None:
     niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
     assert niceness > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     pool.close()
+
+
+def test_a_priority_that_is_lower_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts the server with ``nice -n 15`` finds its threads there: not raised, for that is a privilege, and not
+    ended for lack of it."""
+
+    def begun() -> int:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, 15)
+        be_nice()
+        return os.getpriority(os.PRIO_PROCESS, thread)
+
+    def refused(*arguments: int) -> None:
+        raise PermissionError
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(begun).result() >= 15
+        monkeypatch.setattr(os, "setpriority", refused)
+        pool.submit(be_nice).result()
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has an idle class")

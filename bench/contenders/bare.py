@@ -1,6 +1,7 @@
 """The limits: a Tornado handler that does nothing, one that reads a document, and one that changes a document.
 
-``python bare.py PORT WORKERS URI`` serves ``/nothing``, ``/find`` and ``/update``, with uvloop, as HydraCore does.
+``python bare.py PORT WORKERS URI HTTP`` serves ``/nothing``, ``/find`` and ``/update``, with uvloop, as HydraCore does;
+on Tornado's own server, or on HydraCore's, which reads by httptools.
 """
 
 import asyncio
@@ -15,6 +16,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.process import fork_processes
 from tornado.web import Application, RequestHandler
+
+from hydracore.config import load
+from hydracore.httptools_server import HttptoolsServer
 
 DOCUMENTS = 1000
 
@@ -45,7 +49,7 @@ def _any() -> str:
     return f"bare{random.randrange(DOCUMENTS)}"  # noqa: S311  # any will do
 
 
-async def serve(sockets: list[Any], uri: str) -> None:
+async def serve(sockets: list[Any], uri: str, http: str) -> None:
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, tz_aware=True)
     documents = client["bench_bare"].get_collection("documents", write_concern=WriteConcern("majority", j=True))
     now = datetime.now(UTC)
@@ -55,7 +59,11 @@ async def serve(sockets: list[Any], uri: str) -> None:
         ends = {"ends_at": later, "expires_at": later}
         await documents.update_one({"_id": f"bare{number}"}, {"$setOnInsert": {**document, **ends}}, upsert=True)
     rules = [("/nothing", Nothing), ("/find", Find), ("/update", Update)]
-    HTTPServer(Application(rules, documents=documents, log_function=lambda handler: None)).add_sockets(sockets)
+    application = Application(rules, documents=documents, log_function=lambda handler: None)
+    if http == "httptools":
+        await HttptoolsServer(application, settings=load(environment={}).server).listen(sockets)
+    else:
+        HTTPServer(application).add_sockets(sockets)
     await asyncio.Event().wait()
 
 
@@ -63,7 +71,7 @@ def main() -> None:
     sockets = bind_sockets(int(sys.argv[1]), "127.0.0.1", backlog=1024)
     if int(sys.argv[2]) > 1:
         fork_processes(int(sys.argv[2]))
-    uvloop.run(serve(sockets, sys.argv[3]))
+    uvloop.run(serve(sockets, *sys.argv[3:]))
 
 
 if __name__ == "__main__":

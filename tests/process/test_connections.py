@@ -9,7 +9,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+import pytest
 from processes import LOGIN, Server, StartServer, until
+
+
+@pytest.fixture(params=["tornado", "httptools"])
+def start(start: StartServer, request: pytest.FixtureRequest) -> StartServer:
+    """Either server holds clients to the same bounds."""
+
+    def started(**environment: str) -> Server:
+        return start(HYDRACORE_SERVER__HTTP=request.param, **environment)
+
+    return started
+
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 

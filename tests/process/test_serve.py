@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from pymongo import MongoClient
 from support import SECRET, OpenSite
 from tornado.netutil import bind_sockets
 
-from hydracore.connections import Connections
+from hydracore.errors import StartupError
 from hydracore.plugin import Context, hookimpl
-from hydracore.server import _drain
+from hydracore.server import _drain, _is_httptools, _listening, _loop_factory
 
 
 def test_starts_and_keeps(start: StartServer) -> None:
@@ -263,7 +265,8 @@ def test_drains_under_load(start: StartServer) -> None:
     assert told == ["close"] * len(asking)
 
 
-async def test_a_request_at_the_last_moment(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("http", ["tornado", "httptools"])
+async def test_a_request_at_the_last_moment(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, http: str) -> None:
     """A request that comes by an idle connection when the others have been answered, and it was not hung up on yet, is
     answered too."""
     may_end = asyncio.Event()
@@ -279,14 +282,9 @@ async def test_a_request_at_the_last_moment(open_site: OpenSite, monkeypatch: py
     site = await open_site(extra={"slow": Slow})
     await site.register(LOGIN["email"], LOGIN["password"])
     hydra = site.hydra
-    server = Connections(
-        hydra.application(),
-        settings=hydra.config.server,
-        in_flight=lambda: hydra.in_flight,
-        receiving=lambda: hydra.receiving,
-    )
     sockets = bind_sockets(0, "127.0.0.1")
-    server.add_sockets(sockets)
+    settings = replace(hydra.config.server, http=http)
+    server = await _listening(hydra, hydra.application(), settings, sockets)
     reader, writer = await asyncio.open_connection("127.0.0.1", sockets[0].getsockname()[1])
     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"}")
@@ -468,15 +466,16 @@ def _status(server: Any) -> int:
         return 0
 
 
-def test_malformed_headers_are_not_quoted(start: StartServer) -> None:
+@pytest.mark.parametrize(("http", "told"), [("tornado", "Malformed HTTP message"), ("httptools", "malformed request")])
+def test_malformed_headers_are_not_quoted(start: StartServer, http: str, told: str) -> None:
     """A header that cannot be read is not written to the log with what it holds."""
-    server = start(HYDRACORE_LOG__LEVEL="debug")
+    server = start(HYDRACORE_LOG__LEVEL="debug", HYDRACORE_SERVER__HTTP=http)
     for header in (b"Authorization: Bearer SECRETTOKEN\x01", b"Cookie: hydracore_refresh=SECRETTOKEN\x00"):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
             client.recv(1000)
     assert server.stop() == 0
-    assert "Malformed HTTP message" in server.log.read_text()
+    assert told in server.log.read_text()
     assert "SECRETTOKEN" not in server.log.read_text()
 
 
@@ -564,3 +563,14 @@ def without_uvloop(folder: Path) -> dict[str, str]:
     (folder / "nothing").mkdir(exist_ok=True)
     (folder / "nothing" / "uvloop.py").write_text("raise ImportError('uvloop')")
     return {"PYTHONPATH": str(folder / "nothing")}
+
+
+def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for by name and is not there is told; ``auto`` does without."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    monkeypatch.setattr("hydracore.server.find_spec", lambda name: None)
+    assert _loop_factory("auto") is None
+    assert not _is_httptools("auto")
+    for choose, name in ((_loop_factory, "uvloop"), (_is_httptools, "httptools")):
+        with pytest.raises(StartupError, match=rf"is {name}, which is not installed: pip install"):
+            choose(name)
