@@ -91,7 +91,7 @@ class Feeds:
         """What to ask for ``call``."""
         path = running.contender.calls[call]
         name = running.contender.name
-        if name == "bare tornado":
+        if name.startswith("bare "):
             return self._file([written("POST" if call == "update" else "GET", path)])
         if name == "fastapi-users":
             return self._theirs(call, path)

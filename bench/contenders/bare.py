@@ -17,9 +17,6 @@ from tornado.netutil import bind_sockets
 from tornado.process import fork_processes
 from tornado.web import Application, RequestHandler
 
-from hydracore.config import load
-from hydracore.httptools_server import HttptoolsServer
-
 DOCUMENTS = 1000
 
 
@@ -61,6 +58,10 @@ async def serve(sockets: list[Any], uri: str, http: str) -> None:
     rules = [("/nothing", Nothing), ("/find", Find), ("/update", Update)]
     application = Application(rules, documents=documents, log_function=lambda handler: None)
     if http == "httptools":
+        # Imported where it is used, or the others' memory would count it.
+        from hydracore.config import load
+        from hydracore.httptools_server import HttptoolsServer
+
         await HttptoolsServer(application, settings=load(environment={}).server).listen(sockets)
     else:
         HTTPServer(application).add_sockets(sockets)
