@@ -174,6 +174,8 @@ class _Connection(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
+        # Not at once: the transport is in the middle of its own work, and must not be closed there.
+        self._loop.call_soon(self._work)
 
     # -- what Connections asks -----------------------------------------------------------------
 
@@ -254,8 +256,8 @@ class _Connection(asyncio.Protocol):
         self._is_working = True
         try:
             while not self._is_closed and self._waiting is None and (self._came or self._parse_more()):
-                if self.exchange is not None and self.exchange.is_read:
-                    break  # That comes before the next.
+                if self._drained is not None if self.exchange is None else self.exchange.is_read:
+                    break  # What is being answered comes before the next, and so does what nobody takes yet.
                 self._take(self._came.popleft())
         finally:
             self._is_working = False

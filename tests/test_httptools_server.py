@@ -128,6 +128,16 @@ class Endless(RequestHandler):
             type(self).written += 1
 
 
+class Large(RequestHandler):
+    """Answers with more than was asked."""
+
+    answered = 0
+
+    def get(self) -> None:
+        type(self).answered += 1
+        self.write(b"x" * 100_000)
+
+
 RULES: list[Any] = [
     ("/echo.*", Echo),
     ("/chunked", Chunked),
@@ -138,6 +148,7 @@ RULES: list[Any] = [
     ("/injector", Injector),
     ("/left.*", Left),
     ("/endless", Endless),
+    ("/large", Large),
 ]
 
 
@@ -497,6 +508,21 @@ async def test_no_more_connections(opened: Opened, io_loop: Any) -> None:
             writer.close()
     finally:
         await each.close()
+
+
+async def test_who_asks_and_does_not_read(opened: Opened) -> None:
+    """Requests that were sent without waiting are not begun while nobody takes the answers of those before."""
+    Large.answered = 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write((b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n") * 500)
+    await asyncio.sleep(0.5)
+    assert Large.answered < 200
+    writer.write(LAST)
+    came = b""
+    while more := await asyncio.wait_for(reader.read(1 << 20), 5):
+        came += more
+    assert len(_status_lines(came)) == 501
+    writer.close()
 
 
 async def test_the_end(opened: Opened) -> None:
