@@ -348,9 +348,9 @@ class _Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         exchange, self.exchange = self.exchange, None
+        self._hang_up()  # First: whoever hears of it may raise.
         if exchange is not None:
             exchange.lost()
-        self._hang_up()
 
     def _hang_up(self) -> None:
         """Close the connection when all that was written is on its way."""

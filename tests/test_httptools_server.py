@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPInputError, HTTPServerRequest
 from tornado.netutil import bind_sockets, bind_unix_socket
 from tornado.web import Application, RequestHandler, stream_request_body
 
@@ -138,6 +138,22 @@ class Large(RequestHandler):
         self.write(b"x" * 100_000)
 
 
+@stream_request_body
+class Failing(RequestHandler):
+    """Fails at a body, and again when it hears what becomes of that."""
+
+    async def data_received(self, chunk: bytes) -> None:
+        await asyncio.sleep(0)
+        raise HTTPInputError if self.get_query_argument("malformed", "") else RuntimeError
+
+    def post(self) -> None:
+        pass
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        raise RuntimeError
+
+
 RULES: list[Any] = [
     ("/echo.*", Echo),
     ("/chunked", Chunked),
@@ -148,6 +164,7 @@ RULES: list[Any] = [
     ("/injector", Injector),
     ("/left.*", Left),
     ("/endless", Endless),
+    ("/failing", Failing),
     ("/large", Large),
 ]
 
@@ -523,6 +540,16 @@ async def test_who_asks_and_does_not_read(opened: Opened) -> None:
         came += more
     assert len(_status_lines(came)) == 501
     writer.close()
+
+
+async def test_who_fails_twice(opened: Opened, expected_logs: list[str]) -> None:
+    """A handler that fails at a body, and at hearing of the end as well, leaves no connection open, and the next
+    request on it no answer in its place."""
+    expected_logs += ["request failed", "Exception in callback", "tornado.application"]
+    request = b"POST /failing HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhi"
+    answer = await asyncio.wait_for(opened.both(request + LAST), 5)
+    assert answer == b""
+    assert opened.servers[HTTPTOOLS].connections.open == 0
 
 
 async def test_the_end(opened: Opened) -> None:
