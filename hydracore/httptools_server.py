@@ -320,6 +320,9 @@ class _Connection(asyncio.Protocol):
         def go_on(done: "asyncio.Future[Any]") -> None:
             self._waiting = None
             if done.cancelled() or (error := done.exception()) is not None:
+                if not done.cancelled() and isinstance(error, HTTPInputError):
+                    self._refuse()
+                    return
                 log.error("request failed", exc_info=None if done.cancelled() else error)
                 self._end()
                 return

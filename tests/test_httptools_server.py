@@ -552,6 +552,14 @@ async def test_who_fails_twice(opened: Opened, expected_logs: list[str]) -> None
     assert opened.servers[HTTPTOOLS].connections.open == 0
 
 
+async def test_a_body_that_a_handler_calls_malformed(opened: Opened, expected_logs: list[str]) -> None:
+    """It is answered 400, also by who had to wait to find out."""
+    expected_logs += ["Exception in callback", "tornado.application"]
+    request = b"POST /failing?malformed=1 HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhi"
+    for kind in (TORNADO, HTTPTOOLS):
+        assert _status_lines(await opened.send(kind, request)) == [b"HTTP/1.1 400 Bad Request"]
+
+
 async def test_the_end(opened: Opened) -> None:
     """Once it is stopped nobody gets in, and answers are their connection's last."""
     server = opened.servers[HTTPTOOLS]
