@@ -134,7 +134,8 @@ class _Connection(asyncio.Protocol):
         self._is_working = False
         self._is_closed = False
         self._waiting: asyncio.Future[Any] | None = None
-        self._drained: asyncio.Future[None] | None = None
+        # Who waits for room to write; None while there is some.
+        self._drained: list[asyncio.Future[None]] | None = None
 
     # -- the transport -----------------------------------------------------------------------
 
@@ -161,19 +162,21 @@ class _Connection(asyncio.Protocol):
         self.server.connections.remove(self)
         self._came.clear()
         self._unparsed = b""
-        if self._drained is not None and not self._drained.done():
-            _fail(self._drained)
+        for drained in self._drained or ():
+            if not drained.done():
+                _fail(drained)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.lost()
 
     def pause_writing(self) -> None:
-        self._drained = self._loop.create_future()
+        self._drained = []
 
     def resume_writing(self) -> None:
-        drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
+        waiting, self._drained = self._drained, None
+        for drained in waiting or ():
+            if not drained.done():
+                drained.set_result(None)
         # Not at once: the transport is in the middle of its own work, and must not be closed there.
         self._loop.call_soon(self._work)
 
@@ -369,7 +372,12 @@ class _Connection(asyncio.Protocol):
         if self._is_closed:
             return _fail(self._loop.create_future())
         self._transport.write(data)
-        return self._drained or self._at_once
+        if self._drained is None:
+            return self._at_once
+        # Each its own: who gives up waiting cancels it.
+        drained = self._loop.create_future()
+        self._drained.append(drained)
+        return drained
 
 
 class _Exchange(HTTPConnection):

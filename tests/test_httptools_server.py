@@ -154,6 +154,20 @@ class Failing(RequestHandler):
         raise RuntimeError
 
 
+class Impatient(RequestHandler):
+    """Waits for no client for long."""
+
+    ended: list[str] = []  # noqa: RUF012  # emptied by each test
+
+    async def get(self) -> None:
+        for _ in range(2):
+            self.write(b"x" * 20_000_000)
+            try:
+                await asyncio.wait_for(self.flush(), 0.05)
+            except (TimeoutError, asyncio.CancelledError) as error:
+                self.ended.append(type(error).__name__)
+
+
 RULES: list[Any] = [
     ("/echo.*", Echo),
     ("/chunked", Chunked),
@@ -164,6 +178,7 @@ RULES: list[Any] = [
     ("/injector", Injector),
     ("/left.*", Left),
     ("/endless", Endless),
+    ("/impatient", Impatient),
     ("/failing", Failing),
     ("/large", Large),
 ]
@@ -558,6 +573,16 @@ async def test_a_body_that_a_handler_calls_malformed(opened: Opened, expected_lo
     request = b"POST /failing?malformed=1 HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhi"
     for kind in (TORNADO, HTTPTOOLS):
         assert _status_lines(await opened.send(kind, request)) == [b"HTTP/1.1 400 Bad Request"]
+
+
+async def test_who_does_not_wait_for_a_client(opened: Opened) -> None:
+    """One flush that is given up cancels none after it."""
+    Impatient.ended.clear()
+    _, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write(b"GET /impatient HTTP/1.1\r\n" + HOST + b"\r\n")
+    await asyncio.sleep(0.5)
+    writer.transport.abort()
+    assert Impatient.ended == ["TimeoutError", "TimeoutError"]
 
 
 async def test_the_end(opened: Opened) -> None:
