@@ -145,6 +145,10 @@ class _Connection(asyncio.Protocol):
         self._at_once: asyncio.Future[None] = self._loop.create_future()
         self._at_once.set_result(None)
         peer = transport.get_extra_info("peername")
+        if peer is None:
+            # uvloop asks the kernel, which no longer knows who reset the connection; what it sent can still be read.
+            self.close()
+            return
         self.peer = _Peer(peer[0] if isinstance(peer, tuple) else "0.0.0.0")  # noqa: S104  # as Tornado calls the peer of a Unix socket
         if self.server.connections.have_room():
             self.server.connections.add(self)
