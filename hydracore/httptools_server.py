@@ -42,6 +42,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VERSIONS = ("1.0", "1.1")
 _FRAMING = (b"content-length", b"transfer-encoding")
 _WITHOUT_BODY = (204, 304)
+_NOBODY = HTTPMessageDelegate()
 
 
 @dataclass(slots=True)
@@ -396,7 +397,7 @@ class _Exchange(HTTPConnection):
         """Whether all of it has come."""
         self.has_begun = False
         """Whether something was answered."""
-        self._delegate: HTTPMessageDelegate = HTTPMessageDelegate()  # Until there is one that has heard of it.
+        self._delegate = _NOBODY  # Until there is one that has heard of it.
         self._connection = connection
         self._start_line = start_line
         self._headers = headers
@@ -411,7 +412,8 @@ class _Exchange(HTTPConnection):
 
     def begin(self, delegate: HTTPMessageDelegate) -> None:
         waiting = delegate.headers_received(self._start_line, self._headers)
-        self._delegate = delegate
+        if not self._is_finished:
+            self._delegate = delegate
         self._connection.wait_for(waiting, self._go_ahead)
 
     def _go_ahead(self) -> None:
@@ -433,10 +435,12 @@ class _Exchange(HTTPConnection):
         was_read, self.is_read = self.is_read, True
         if self._is_finished:
             return
+        delegate, self._delegate = self._delegate, _NOBODY
+        when_lost, self._when_lost = self._when_lost, None
         if not was_read:
-            self._delegate.on_connection_close()
-        elif self._when_lost is not None:
-            self._when_lost()
+            delegate.on_connection_close()
+        elif when_lost is not None:
+            when_lost()
 
     # -- what is answered: tornado.httputil.HTTPConnection -------------------------------------
 
@@ -484,6 +488,7 @@ class _Exchange(HTTPConnection):
         if self._is_chunked:
             self._connection.write(b"0\r\n\r\n")
         self._is_finished = True
+        self._delegate = _NOBODY  # It refers to this: the collector would have to find out.
         # Who is not done sending is not read to the end.
         self._connection.answered(keep_alive=self._keep_alive and self.is_read)
 
