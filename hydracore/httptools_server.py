@@ -126,7 +126,7 @@ class _Connection(asyncio.Protocol):
         self._head: _Head | None = None
         self._upgraded = False
         self._is_resumed = False
-        self._came: deque[_Head | bytes | _Mark] = deque()
+        self._came: deque[_Head | bytearray | _Mark] = deque()
         self._unparsed = b""
         # Bytes since something was understood: heads, trailers and the like have no other bound.
         self._unread = 0
@@ -219,13 +219,16 @@ class _Connection(asyncio.Protocol):
             self._asked = head
 
     def on_body(self, body: bytes) -> None:
-        self._add(body)
+        if self._came and isinstance(self._came[-1], bytearray):
+            self._came[-1] += body  # What chunks a client makes is nobody's concern, and each would be a call.
+        else:
+            self._add(bytearray(body))
 
     def on_message_complete(self) -> None:
         if not self._upgraded:
             self._add(_Mark.END)
 
-    def _add(self, what: "_Head | bytes | _Mark") -> None:
+    def _add(self, what: "_Head | bytearray | _Mark") -> None:
         self._unread = 0
         self._came.append(what)
 
@@ -287,15 +290,15 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def _take(self, what: "_Head | bytes | _Mark") -> None:
+    def _take(self, what: "_Head | bytearray | _Mark") -> None:
         try:
             if isinstance(what, _Head):
                 self._begin(what)
             elif what is _Mark.MALFORMED:
                 self._refuse()
             elif self.exchange is not None:
-                if isinstance(what, bytes):
-                    self.exchange.data_received(what)
+                if isinstance(what, bytearray):
+                    self.exchange.data_received(bytes(what))
                 else:
                     self.exchange.end()
         except HTTPInputError:

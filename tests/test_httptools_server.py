@@ -67,6 +67,7 @@ class Slow(RequestHandler):
     def post(self) -> None:
         self.clear_header("Date")
         self.write(str(len(b"".join(self.pieces))))
+        self.set_header("X-Pieces", len(self.pieces))
 
 
 @stream_request_body
@@ -583,6 +584,17 @@ async def test_who_does_not_wait_for_a_client(opened: Opened) -> None:
     await asyncio.sleep(0.5)
     writer.transport.abort()
     assert Impatient.ended == ["TimeoutError", "TimeoutError"]
+
+
+async def test_tiny_chunks(opened: Opened) -> None:
+    """A handler is not called for each of them, and does not keep each by itself."""
+    head = b"POST /slow HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = await opened.send(HTTPTOOLS, head + b"2\r\nxx\r\n" * 50_000 + b"0\r\n\r\n", last=True)
+    assert _status_lines(answer) == [b"HTTP/1.1 200 OK"] * 2
+    assert b"\r\n100000" in answer
+    pieces = re.search(rb"X-Pieces: ([0-9]+)", answer)
+    assert pieces is not None
+    assert int(pieces[1]) < 200
 
 
 async def test_the_end(opened: Opened) -> None:
