@@ -1,12 +1,13 @@
 """The server that reads by httptools, beside Tornado's own: the same bytes, the same answers."""
 
 import asyncio
+import gc
 import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tornado.httputil import HTTPInputError, HTTPServerRequest
@@ -15,7 +16,7 @@ from tornado.web import Application, RequestHandler, stream_request_body
 
 from hydracore.config import Server, load
 from hydracore.connections import Listening, TornadoServer
-from hydracore.httptools_server import HttptoolsServer
+from hydracore.httptools_server import HttptoolsServer, _Connection, _Exchange
 
 SETTINGS: Server = load(environment={}).server
 TORNADO, HTTPTOOLS = "tornado", "httptools"
@@ -67,7 +68,8 @@ class Slow(RequestHandler):
     def post(self) -> None:
         self.clear_header("Date")
         self.write(str(len(b"".join(self.pieces))))
-        self.set_header("X-Pieces", len(self.pieces))
+        if self.get_query_argument("pieces", ""):
+            self.set_header("X-Pieces", len(self.pieces))
 
 
 @stream_request_body
@@ -588,13 +590,45 @@ async def test_who_does_not_wait_for_a_client(opened: Opened) -> None:
 
 async def test_tiny_chunks(opened: Opened) -> None:
     """A handler is not called for each of them, and does not keep each by itself."""
-    head = b"POST /slow HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /slow?pieces=1 HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
     answer = await opened.send(HTTPTOOLS, head + b"2\r\nxx\r\n" * 50_000 + b"0\r\n\r\n", last=True)
     assert _status_lines(answer) == [b"HTTP/1.1 200 OK"] * 2
     assert b"\r\n100000" in answer
     pieces = re.search(rb"X-Pieces: ([0-9]+)", answer)
     assert pieces is not None
     assert int(pieces[1]) < 200
+
+
+async def test_who_is_not_known(opened: Opened) -> None:
+    """Whoever is gone before he is known, as with uvloop who resets the connection at once, is not heard."""
+
+    class Reset(asyncio.Transport):
+        is_aborted = False
+
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return default
+
+        def abort(self) -> None:
+            self.is_aborted = True
+
+    server, transport = opened.servers[HTTPTOOLS], Reset()
+    connection = _Connection(cast(HttptoolsServer, server))
+    connection.connection_made(transport)
+    connection.data_received(SAME["get"])
+    assert transport.is_aborted
+    assert connection.exchange is None
+    assert server.connections.open == 0
+
+
+async def test_what_is_over_is_freed(opened: Opened) -> None:
+    """Without the collector: requests leave no cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        await opened.send(HTTPTOOLS, SAME["get"] * 20, last=True)
+        assert sum(isinstance(each, _Exchange) for each in gc.get_objects()) < 5
+    finally:
+        gc.enable()
 
 
 async def test_the_end(opened: Opened) -> None:
