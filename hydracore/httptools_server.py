@@ -37,6 +37,8 @@ log = logger("hydracore.server")
 # So much is parsed at once, while none of it waits: a request of twenty bytes becomes objects of a thousand.
 _SLICE = 16 * 1024
 _BACKLOG = 1024
+# asyncio accepts so many before it tells of the first: each is a descriptor that nobody has counted.
+_AT_ONCE = 16
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VERSIONS = ("1.0", "1.1")
@@ -88,8 +90,9 @@ class HttptoolsServer:
         """Take connections from ``sockets``, from now on."""
         loop = asyncio.get_running_loop()
         for each in sockets:
-            create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
-            self._servers.append(await create(lambda: _Connection(self), sock=each, backlog=_BACKLOG))
+            # Unix sockets as well: create_unix_server would remove a file that is not ours, from Python 3.13 on.
+            self._servers.append(await loop.create_server(lambda: _Connection(self), sock=each, backlog=_AT_ONCE))
+            each.listen(_BACKLOG)
 
     def stop(self) -> None:
         """Take no more connections; the answers that are still to be given are their connections' last."""
@@ -476,7 +479,11 @@ class _Exchange(HTTPConnection):
             self._left = int(headers["Content-Length"])
         lines = [f"HTTP/1.1 {code} {start_line[2]}", *(f"{name}: {value}" for name, value in headers.get_all())]
         text = "\r\n".join([*lines, "", ""])
+        if not text.isascii() and max(text) > "\xff":
+            self._connection.close()  # Tornado's handlers end their answers nevertheless: the next is not to be this.
+            raise ValueError("a header is not Latin-1")
         if text.count("\r") != len(lines) + 1 or text.count("\n") != len(lines) + 1:
+            self._connection.close()
             raise ValueError("a header has a line break")
         self.has_begun = True
         return self._connection.write(text.encode("latin-1") + (self._framed(chunk) if chunk else b""))

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -96,8 +97,10 @@ class Deceiver(RequestHandler):
 class Injector(RequestHandler):
     """Writes a header that Tornado would not have let it set."""
 
+    def head(self) -> None:
+        self.get()
+
     def get(self) -> None:
-        self._headers._dict["X-Evil"] = "a\r\nSet-Cookie: b" if hasattr(self._headers, "_dict") else "a"
         self._headers._as_list["X-Evil"] = ["a\r\nSet-Cookie: b"]
         self.write("no")
 
@@ -457,9 +460,12 @@ async def test_a_length_that_is_wrong(opened: Opened, length: bytes, expected_lo
 
 async def test_headers_with_line_breaks(opened: Opened, expected_logs: list[str]) -> None:
     """No header of an answer begins another one."""
-    expected_logs.append("Uncaught exception GET /injector")
-    answer = await opened.send(HTTPTOOLS, b"GET /injector HTTP/1.1\r\n" + HOST + b"\r\n", last=True)
-    assert b"Set-Cookie" not in answer
+    expected_logs += ["Uncaught exception GET /injector", "Uncaught exception HEAD /injector", "tornado.general"]
+    for method in (b"GET", b"HEAD"):
+        request = method + b" /injector HTTP/1.1\r\n" + HOST + b"\r\n"
+        answer = await opened.send(HTTPTOOLS, request + LAST)
+        assert b"Set-Cookie" not in answer
+        assert b"/echo/last" not in answer  # It would be taken for the answer that could not be sent.
 
 
 async def test_who_leaves(opened: Opened) -> None:
@@ -631,6 +637,34 @@ async def test_what_is_over_is_freed(opened: Opened) -> None:
         gc.enable()
 
 
+async def test_a_flood_of_connections(opened: Opened) -> None:
+    """Those that are too many do not take the descriptors of others before they are closed."""
+    each, clients = Opened(), []
+    await each.open(replace(SETTINGS, max_connections=10))
+    most, connections = 0, each.servers[HTTPTOOLS].connections
+    have_room = connections.have_room
+
+    def counted() -> bool:
+        nonlocal most
+        most = max(most, sum(1 for _ in Path("/proc/self/fd").iterdir()))
+        return have_room()
+
+    connections.have_room = counted  # type: ignore[method-assign]
+    try:
+        for _ in range(300):
+            client = socket.socket()
+            clients.append(client)
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", each.ports[HTTPTOOLS]))
+        before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        await asyncio.sleep(0.5)
+        assert before < most < before + 100
+    finally:
+        for client in clients:
+            client.close()
+        await each.close()
+
+
 async def test_the_end(opened: Opened) -> None:
     """Once it is stopped nobody gets in, and answers are their connection's last."""
     server = opened.servers[HTTPTOOLS]
@@ -656,6 +690,7 @@ async def test_a_unix_socket(tmp_path: Any) -> None:
     writer.close()
     server.stop()
     await server.close_all_connections()
+    assert Path(path).exists()  # It is whoever's who bound it.
 
 
 async def test_ipv6() -> None:
