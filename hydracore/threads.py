@@ -19,6 +19,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _NICENESS = 10
+_NICEST = 19
 _MOST_LOST = 100
 _LOOKUPS = 16
 _NETWORK = frozenset({"socket", "_socket", "ssl", "pymongo"})
@@ -28,7 +29,9 @@ def be_nice() -> None:
     """Lower the calling thread's priority, so that the event loop wins when both want a core."""
     # On Linux a priority belongs to a thread; elsewhere it would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        # From where the server was started: who was started nicer than this may not be told to be less nice.
+        here = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(here + _NICENESS, _NICEST))
 
 
 class GiveWay:

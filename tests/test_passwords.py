@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
 
 import pytest
 from argon2 import extract_parameters
+from processes import program
 from support import Site
 
 from hydracore.errors import HashingOverloaded
@@ -182,8 +185,30 @@ async def test_low_priority() -> None:
     """The hashing threads are nicer than the event loop's."""
     pool = HashingPool(1, 1)
     niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-    assert niceness > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + 10)
     pool.close()
+
+
+STARTED_NICE = """
+import asyncio, os, threading
+from hydracore.passwords import HashingPool
+
+async def niceness():
+    pool = HashingPool(1, 1)
+    print(await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    pool.close()
+
+os.nice(15)
+asyncio.run(niceness())
+"""
+
+
+def test_started_nice() -> None:
+    """A server that was started nice, by a user who may not take that back, hashes all the same."""
+    harmless = [program("setpriv"), "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    started = [*(harmless if os.getuid() == 0 else []), sys.executable, "-c", STARTED_NICE]
+    ended = subprocess.run(started, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("19\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has an idle class")
