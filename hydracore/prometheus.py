@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from hydracore import events
 from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.events import Event
 from hydracore.meters import OUTCOMES, Answered, Decided, Operation, Registry, State, outcome_of
@@ -25,6 +26,11 @@ Key = TypeVar("Key")
 Made = TypeVar("Made")
 
 _DECISIONS = ("allowed", "refused", "crowded")
+_EVENTS = [
+    kind
+    for kind in vars(events).values()
+    if isinstance(kind, type) and issubclass(kind, Event) and not kind.__subclasses__()
+]
 _UNKNOWN = float("nan")
 
 _counter, _gauge, _histogram = (
@@ -93,6 +99,8 @@ class PrometheusMeters:
         self._metrics = metrics = Metrics()
         self._outcomes = {outcome: metrics.logins.labels(outcome) for outcome in OUTCOMES}
         self._events = _Lazily[type[Event], Counter](lambda kind: metrics.events.labels(kind.__name__))
+        # There from the start: what a counter has as it comes is no increase() for Prometheus.
+        self._events.update({kind: metrics.events.labels(kind.__name__) for kind in _EVENTS})
         plugins = metrics.plugin_calls, metrics.plugin_failures, metrics.plugin_seconds
         self._plugins = _Lazily[tuple[str, str], list[_Follower]](
             lambda key: [_Follower(each.labels(*key)) for each in plugins]

@@ -19,19 +19,20 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _NICENESS = 10
+_NICEST = 19
 _MOST_LOST = 100
 _LOOKUPS = 16
 _NETWORK = frozenset({"socket", "_socket", "ssl", "pymongo"})
 
 
 def be_nice() -> None:
-    """Lower the calling thread's priority, so that the event loop wins when both want a core; one that the server was
-    started with (``nice``, ``Nice=``) and that is lower yet stays: to raise it is a privilege."""
+    """Lower the calling thread's priority, so that the event loop wins when both want a core."""
     # On Linux a priority belongs to a thread; elsewhere it would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
-        thread = threading.get_native_id()
+        # From where the server was started: who was started nicer than this may not be told to be less nice.
+        here = os.getpriority(os.PRIO_PROCESS, 0)
         with suppress(PermissionError):  # A sandbox may forbid it.
-            os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(here + _NICENESS, _NICEST))
 
 
 class GiveWay:

@@ -124,6 +124,15 @@ async def test_logins(open_site: OpenSite, expected_logs: list[str]) -> None:
     assert value(text, happened, event="LoginRefused") == value(text, happened, event="Limited") == 1
 
 
+async def test_events_from_the_start(open_site: OpenSite) -> None:
+    """Every event that may happen is counted from 0 on, and no kind of events: the first time that Prometheus reads a
+    counter it has not grown, whatever it is at."""
+    _, registry = await measured(open_site)
+    text, happened = read(registry), "hydracore_events_total"
+    assert value(text, happened, event="RefreshReused") == value(text, happened, event="MailDead") == 0
+    assert not {"Event", "UserEvent", "SessionEvent"} & set(labels(text, happened, "event"))
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [

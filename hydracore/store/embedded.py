@@ -294,7 +294,8 @@ def _private_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     if not _is_ours(folder):
         raise EmbeddedError(
-            f"{folder} must be a folder that belongs to this user alone. Remove it, or choose another data_dir."
+            f"{folder} must be a folder that belongs to this user alone. If a server of another user has its data "
+            "there, do this as that user, or while that server runs; else remove it, or choose another data_dir."
         )
     folder.chmod(0o700)
 

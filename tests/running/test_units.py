@@ -63,6 +63,12 @@ def test_what_the_server_counts_on() -> None:
     assert section("hydracore.socket", "Socket")["ListenStream"] == ["127.0.0.1:8000"]
 
 
+def test_the_socket_stays() -> None:
+    """No number of starts in a short time is too many: systemd would give up the socket with the service, and keep
+    neither."""
+    assert section("hydracore.service", "Unit")["StartLimitIntervalSec"] == ["0"]
+
+
 def test_what_it_is_given(tmp_path: Path) -> None:
     """Its variables, with what systemd puts in for the folders, are a configuration that holds; the secret is in
     none."""

@@ -304,6 +304,19 @@ def test_another_users_trap(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not list((Path(base) / "elsewhere").iterdir())
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone gives folders away")
+def test_another_users_data(tmp_path: Path) -> None:
+    """Root starts no mongod on the data of a server that runs as another user, who could not read what it writes; the
+    remedy is named."""
+    data = tmp_path / "data"
+    (data / "run").mkdir(parents=True)
+    for folder in (data, data / "run"):
+        os.chown(folder, 65534, 65534)
+    with pytest.raises(EmbeddedError, match="do this as that user, or while that server runs"):
+        Mongod(data).start()
+    assert not list((data / "db").iterdir())
+
+
 def test_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart finds the data folder after the process went elsewhere; one old log is kept."""
     monkeypatch.chdir(tmp_path)
