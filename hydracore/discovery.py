@@ -90,10 +90,12 @@ def installed() -> dict[str, Installed]:
     """Every plugin of the environment, by name; of two of a name the first, with its ``clash``."""
     found: dict[str, Installed] = {}
     for distribution in metadata.distributions():
-        for point in distribution.entry_points:
-            if point.group != GROUP:
-                continue
-            plugin = Installed(point.name, point.value, distribution.metadata["Name"], distribution.version)
+        points = distribution.entry_points.select(group=GROUP)
+        if not points:
+            continue
+        about = distribution.metadata  # Read from its file, and parsed, each time that it is asked for.
+        for point in points:
+            plugin = Installed(point.name, point.value, about["Name"], about["Version"])
             other = found.setdefault(point.name, plugin)
             if other.target != plugin.target:
                 clash = (
