@@ -34,8 +34,9 @@ from hydracore.logs import logger
 
 log = logger("hydracore.server")
 
-# So much is parsed at once, while none of it waits: a request of twenty bytes becomes objects of a thousand.
-_SLICE = 16 * 1024
+# So much is read and parsed at once, while none of it waits: a request of twenty bytes becomes objects of a thousand,
+# and what a client has sent without waiting is better left in the kernel, which lets it send no more.
+_READ = 16 * 1024
 _BACKLOG = 1024
 # asyncio accepts so many before it tells of the first: each is a descriptor that nobody has counted.
 _AT_ONCE = 16
@@ -83,6 +84,8 @@ class HttptoolsServer:
         self.application = application
         self.most_unread = settings.max_header * READ_HEADERS
         self.keeps_alive = True
+        self.buffer = memoryview(bytearray(_READ))
+        """What has just come, whichever connection it is of: it is parsed before anything else is read."""
         self.connections: Connections[_Connection] = Connections(settings, self._busy, self._receiving)
         self._servers: list[asyncio.Server] = []
 
@@ -117,7 +120,7 @@ class HttptoolsServer:
                 yield connection, now - exchange.began
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One connection: what comes is taken apart, and its requests are answered one after the other."""
 
     exchange: "_Exchange | None" = None
@@ -130,7 +133,6 @@ class _Connection(asyncio.Protocol):
         self._upgraded = False
         self._is_resumed = False
         self._came: deque[_Head | bytearray | _Mark] = deque()
-        self._unparsed = b""
         # Bytes since something was understood: heads, trailers and the like have no other bound.
         self._unread = 0
         self._is_deaf = False
@@ -159,17 +161,19 @@ class _Connection(asyncio.Protocol):
         else:
             self.close()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self.server.connections.heard(self)
         if not self._is_deaf:
-            self._unparsed = self._unparsed + data if self._unparsed else data
+            self._parse(bytes(self.server.buffer[:nbytes]))
             self._work()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._is_closed = self._is_deaf = True
         self.server.connections.remove(self)
         self._came.clear()
-        self._unparsed = b""
         for drained in self._drained or ():
             if not drained.done():
                 _fail(drained)
@@ -269,20 +273,13 @@ class _Connection(asyncio.Protocol):
             return
         self._is_working = True
         try:
-            while not self._is_closed and self._waiting is None and (self._came or self._parse_more()):
+            while self._came and not self._is_closed and self._waiting is None:
                 if self._drained is not None if self.exchange is None else self.exchange.is_read:
                     break  # What is being answered comes before the next, and so does what nobody takes yet.
                 self._take(self._came.popleft())
         finally:
             self._is_working = False
-        self._read_on(not self._came and not self._unparsed)
-
-    def _parse_more(self) -> bool:
-        """Whether that gave something to do."""
-        while self._unparsed and not self._came and not self._is_deaf:
-            data, self._unparsed = self._unparsed[:_SLICE], self._unparsed[_SLICE:]
-            self._parse(data)
-        return bool(self._came)
+        self._read_on(not self._came)
 
     def _read_on(self, wanted: bool) -> None:
         if self._is_closed or self._transport.is_closing() or wanted is not self._is_paused:
@@ -353,7 +350,7 @@ class _Connection(asyncio.Protocol):
         if not keep_alive:
             self._hang_up()
             return
-        self.server.connections.free(self, begun=bool(self._came or self._unparsed or self._head))
+        self.server.connections.free(self, begun=bool(self._came or self._head))
         if self._waiting is None:
             self._work()
 
@@ -373,7 +370,6 @@ class _Connection(asyncio.Protocol):
         """Close the connection when all that was written is on its way."""
         self._is_deaf = True
         self._came.clear()
-        self._unparsed = b""
         self._transport.close()
 
     # -- what is answered ----------------------------------------------------------------------

@@ -570,6 +570,19 @@ async def test_who_asks_and_does_not_read(opened: Opened) -> None:
     writer.close()
 
 
+async def test_what_is_sent_without_waiting(opened: Opened) -> None:
+    """Little of it is taken while something is being answered: the rest waits with whoever sends it."""
+    _, writer = await asyncio.open_connection("127.0.0.1", opened.ports[HTTPTOOLS])
+    writer.write(b"POST /left HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n" + SAME["get"] * 10_000)
+    server = cast(HttptoolsServer, opened.servers[HTTPTOOLS])
+    await soon(lambda: server.connections.open == 1)
+    [connection] = server.connections
+    await soon(lambda: bool(connection._came))
+    await asyncio.sleep(0.1)
+    assert len(connection._came) < 1000
+    writer.transport.abort()
+
+
 async def test_who_fails_twice(opened: Opened, expected_logs: list[str]) -> None:
     """A handler that fails at a body, and at hearing of the end as well, leaves no connection open, and the next
     request on it no answer in its place."""
@@ -624,7 +637,8 @@ async def test_who_is_not_known(opened: Opened) -> None:
     server, transport = opened.servers[HTTPTOOLS], Reset()
     connection = _Connection(cast(HttptoolsServer, server))
     connection.connection_made(transport)
-    connection.data_received(SAME["get"])
+    connection.get_buffer(-1)[: len(SAME["get"])] = SAME["get"]
+    connection.buffer_updated(len(SAME["get"]))
     assert transport.is_aborted
     assert connection.exchange is None
     assert server.connections.open == 0
