@@ -15,5 +15,7 @@ def now() -> datetime:
 
 
 def token(size: int) -> str:
-    """``size`` random bytes as URL-safe text."""
-    return secrets.token_urlsafe(size)
+    """``size`` random bytes as URL-safe text that begins with no hyphen: a command line would take it for an option."""
+    while (text := secrets.token_urlsafe(size)).startswith("-"):
+        pass
+    return text

@@ -216,7 +216,8 @@ class User:
 @dataclass(frozen=True)
 class Session:
     """One sign-in: the refresh token family. ``generation`` is that of the one live refresh token. ``device`` and
-    ``network`` say in a few words what it was last used with and from, "" where nobody knows."""
+    ``network`` say in a few words what it was last used with and from, "" where nobody knows. ``moved_by`` names the
+    step that made its generation."""
 
     id: str
     user_id: str
@@ -228,6 +229,7 @@ class Session:
     expires_at: datetime
     device: str = ""
     network: str = ""
+    moved_by: str = ""
 
     def public(self, current_id: str) -> dict[str, Any]:
         """``current_id`` is the session that asks."""

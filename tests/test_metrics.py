@@ -231,7 +231,7 @@ async def test_store_failures() -> None:
     with pytest.raises(StoreUnavailable):
         await store.users.by_id("x")
     await store.close()
-    text, labelled = read(registry), {"collection": "users", "operation": "find_one"}
+    text, labelled = read(registry), {"collection": "users", "operation": "find"}
     assert value(text, "hydracore_store_failures_total", **labelled) == 1
     assert value(text, "hydracore_store_operation_duration_seconds_count", **labelled) == 1
     meters.close()

@@ -149,14 +149,14 @@ async def test_the_database_is_not_asked(
     """With the cache one look-up answers three requests; without it each has its own."""
     site = await open_site(tokens={"cache_ttl": ttl})
     grant = await site.verified(EMAIL)
-    sessions = site.hydra.services.store.sessions
-    look_up, times = sessions._both, []
+    pairs = site.hydra.services.store.sessions._pairs
+    look_up, times = pairs.get, []
 
     async def counted(*arguments: Any) -> Any:
         times.append(arguments)
         return await look_up(*arguments)
 
-    monkeypatch.setattr(sessions, "_both", counted)
+    monkeypatch.setattr(pairs, "get", counted)
     assert {(await site.me(grant["access_token"])).code for _ in range(3)} == {200}
     assert len(times) == asked
 

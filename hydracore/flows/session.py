@@ -73,10 +73,12 @@ async def refresh(services: Services, token: str, network: str, device: str = ""
     claims = await _claims(services, session_id, network) if services.registry.adds_claims else None
     now = services.now()
     idle_end = now + timedelta(seconds=services.settings.tokens.idle_ttl)
-    session = await services.store.sessions.advance(session_id, generation, now, idle_end, network, device)
+    found = await services.store.sessions.advance(session_id, generation, now, idle_end, network, device)
+    session, user = found.session, found.user
     if session is None:
-        session = await _repeated(services, session_id, generation, network)
-    user = await services.store.users.by_id(session.user_id)
+        raise InvalidRefreshToken().because("the session has ended or expired", session=session_id)
+    if not found.moved:
+        await _repeated(services, session, generation, network)
     if user is None or user.disabled or user.epoch != session.epoch:
         raise InvalidRefreshToken().because(_void(user, session.epoch), user=session.user_id, session=session.id)
     services.announce(Refreshed(user_id=user.id, session_id=session.id, network=network))
@@ -85,8 +87,7 @@ async def refresh(services: Services, token: str, network: str, device: str = ""
 
 async def _claims(services: Services, session_id: str, network: str) -> Mapping[str, Any]:
     """What the plugins add, asked before the refresh token is used up: one that fails costs nobody the session."""
-    session = await services.store.sessions.live(session_id, services.now())
-    user = await services.store.users.by_id(session.user_id) if session else None
+    session, user = await services.store.sessions.with_user(session_id, services.now())
     if session is None or user is None or user.disabled or user.epoch != session.epoch:
         return {}  # It is refused below, or taken for theft.
     return await _added(services, user, session_id, network)
@@ -98,19 +99,19 @@ async def _added(services: Services, user: User, session_id: str, network: str) 
     return await services.registry.before_issue_token(services.account(user), session_id, network, roles)
 
 
-async def _repeated(services: Services, session_id: str, generation: int, network: str) -> Session:
+async def _repeated(services: Services, session: Session, generation: int, network: str) -> None:
+    """Whether somebody else has just exchanged the token. Raises :class:`InvalidRefreshToken` where it is worth nothing
+    any more."""
     # Looking first is safe here: generations only grow, so theft stays theft, and a session that
     # is ended stays ended.
-    now = services.now()
-    session = await services.store.sessions.live(session_id, now)
-    if session is None or generation > session.generation:
-        raise InvalidRefreshToken().because("the session has ended or expired", session=session_id)
+    if generation > session.generation:
+        raise InvalidRefreshToken().because("the session has ended or expired", session=session.id)
     grace = timedelta(seconds=services.settings.tokens.refresh_grace)
-    if session.generation == generation + 1 and now - session.rotated_at < grace:
-        return session
-    if await services.store.sessions.end(session_id):
-        services.announce(RefreshReused(user_id=session.user_id, session_id=session_id, network=network))
-    facts = {"user": session.user_id, "session": session_id, "generation": generation, "newest": session.generation}
+    if session.generation == generation + 1 and services.now() - session.rotated_at < grace:
+        return
+    if await services.store.sessions.end(session.id):
+        services.announce(RefreshReused(user_id=session.user_id, session_id=session.id, network=network))
+    facts = {"user": session.user_id, "session": session.id, "generation": generation, "newest": session.generation}
     raise InvalidRefreshToken().because("the refresh token was used before: the session is ended", **facts)
 
 

@@ -4,18 +4,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.results import BulkWriteResult
 
 from hydracore.errors import StoreUnavailable
 from hydracore.meters import Meters, Operation
 from hydracore.store.drivers import aggregated
+from hydracore.store.loader import Keys, Loader
 from hydracore.store.turns import Turns
 
 Model = TypeVar("Model")
 Other = TypeVar("Other")
 Result = TypeVar("Result")
 Query = Mapping[str, Any]
+Found = list[Mapping[str, Any]]
 
 
 FORMAT = 1
@@ -24,6 +27,7 @@ that. It is raised with the first change of a minor version. Readers do not ask 
 is for whoever brings older documents up to date, to find them."""
 
 _DUPLICATE = 11000
+_JOINED = "joined"  # A member that no document has.
 _REFUSALS = {13: "this user may not do that", 18: "the credentials in store.uri are wrong", 14031: "its disk is full"}
 
 
@@ -68,6 +72,8 @@ class Source:
     reads: Turns
     writes: Turns
     meters: Meters
+    simple: bool = False
+    """The driver knows neither ``$unionWith`` nor bulk writes: what they would do is done one by one."""
 
 
 class Documents(Generic[Model]):
@@ -79,6 +85,7 @@ class Documents(Generic[Model]):
         self._model = model
         self._key = key
         self._measured = _Measured(source)
+        self._by_key: Loader[str, Model] = Loader(self._all)
         self._fields = [item.name for item in fields(model) if item.name != key]  # type: ignore[arg-type]  # a dataclass
 
     async def add(self, value: Model) -> bool:
@@ -112,15 +119,56 @@ class Documents(Generic[Model]):
     async def one(self, query: Query) -> Model | None:
         return self._value(await self._read("find_one", lambda: self._collection.find_one(query)))
 
+    async def get(self, key: str) -> Model | None:
+        """The document of ``key``; those who ask at once share an operation."""
+        return await self._by_key.get(key)
+
+    async def _all(self, keys: Keys[str]) -> Mapping[str, Model]:
+        def look_up() -> Awaitable[Found]:
+            wanted = keys()
+            found: Awaitable[Found] = self._collection.find(_any_of(wanted), limit=len(wanted)).to_list(None)
+            return found
+
+        return {document["_id"]: self._model_of(document) for document in await self._read("find", look_up)}
+
     async def beside(
-        self, key: str, query: Query, other: "Documents[Other]", other_key: str
-    ) -> tuple[Model | None, Other | None]:
-        """The document of ``key`` if it matches ``query`` too, and the one of ``other_key`` there: one round trip."""
-        there = {"$unionWith": {"coll": other._collection.name, "pipeline": [{"$match": {"_id": other_key}}]}}
-        pipeline = [{"$match": {"_id": key, **query}}, there]
-        both = await self._read("aggregate", lambda: aggregated(self._collection, pipeline))
-        found = {document["_id"]: document for document in both}
-        return self._value(found.get(key)), other._value(found.get(other_key))
+        self, asked: Callable[[], tuple[Sequence[str], Query, Sequence[str]]], other: "Documents[Other]"
+    ) -> tuple[Mapping[str, Model], Mapping[str, Other]]:
+        """By key, the documents that match the query too, and the other ones, whose keys come last: one operation.
+        ``asked`` is called when its turn has come."""
+        theirs: set[str] = set()
+
+        def look_up() -> Awaitable[Found]:
+            keys, query, other_keys = asked()
+            theirs.update(other_keys)
+            if self._source.simple:
+                return self._one_by_one({**_any_of(keys), **query}, other, _any_of(other_keys))
+            union = {"coll": other._collection.name, "pipeline": [{"$match": _any_of(other_keys)}]}
+            return aggregated(self._collection, [{"$match": {**_any_of(keys), **query}}, {"$unionWith": union}])
+
+        found = {document["_id"]: document for document in await self._read("aggregate", look_up)}
+        here = {key: self._model_of(document) for key, document in found.items() if key not in theirs}
+        return here, {key: other._model_of(document) for key, document in found.items() if key in theirs}
+
+    async def _one_by_one(self, query: Query, other: "Documents[Other]", other_query: Query) -> Found:
+        found = await self._collection.find(query).to_list(None)
+        return [*found, *await other._collection.find(other_query).to_list(None)]
+
+    async def joined(
+        self, asked: Callable[[], tuple[Sequence[str], Query]], other: "Documents[Other]", member: str
+    ) -> Mapping[str, tuple[Model, Other | None]]:
+        """By key, the documents that match the query too, each with the one there whose key its ``member`` holds: one
+        operation. ``asked`` is called when its turn has come."""
+
+        def look_up() -> Awaitable[Found]:
+            keys, query = asked()
+            theirs = {"from": other._collection.name, "localField": member, "foreignField": "_id", "as": _JOINED}
+            return aggregated(self._collection, [{"$match": {**_any_of(keys), **query}}, {"$lookup": theirs}])
+
+        return {
+            document["_id"]: (self._model_of(document), other._value(next(iter(document[_JOINED]), None)))
+            for document in await self._read("aggregate", look_up)
+        }
 
     async def many(self, query: Query, sort: Sequence[tuple[str, int]], limit: int) -> list[Model]:
         wanted = {"sort": list(sort), "limit": limit}
@@ -156,6 +204,22 @@ class Documents(Generic[Model]):
         except Duplicate:
             # Two inserts at once: the loser finds the document now.
             return self._model_of(await self._write("find_one_and_update", attempt))
+
+    async def change_each(self, changes: Callable[[], Sequence[tuple[Query, Mapping[str, Any]]]]) -> bool:
+        """Change the match of each query in an atomic step of its own, all in one operation; whether each had one."""
+
+        many: Sequence[tuple[Query, Mapping[str, Any]]] = ()
+
+        async def attempt() -> int:
+            nonlocal many
+            many = changes()
+            if self._source.simple:
+                return sum([(await self._collection.update_one(*change)).matched_count for change in many])
+            steps = [UpdateOne(*change) for change in many]
+            result: BulkWriteResult = await self._collection.bulk_write(steps, ordered=False)
+            return result.matched_count
+
+        return await self._write("bulk_write", attempt) == len(many)
 
     async def change_all(self, query: Query, update: Mapping[str, Any]) -> int:
         result = await self._write("update_many", lambda: self._collection.update_many(query, update))
@@ -193,6 +257,11 @@ class Documents(Generic[Model]):
         # Members that a newer version added are passed over: documents only expand.
         known = {name: document[name] for name in self._fields if name in document}
         return self._model(**{self._key: document["_id"]}, **known)
+
+
+def _any_of(keys: Sequence[str]) -> dict[str, Any]:
+    # One key alone has the database's shortest way.
+    return {"_id": keys[0] if len(keys) == 1 else {"$in": list(keys)}}
 
 
 class _Measured(dict[str, Operation]):

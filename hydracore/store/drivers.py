@@ -12,8 +12,8 @@ from hydracore.errors import StartupError
 
 Client = tuple[Any, Callable[[], Awaitable[None]]]
 
-# mongomock knows no $unionWith.
-WITHOUT_UNION = ("memory",)
+# mongomock knows no $unionWith, and PyMongo's bulk writes only as they were.
+SIMPLE = ("memory",)
 
 
 def connect(driver: str, uri: str, timeout: int) -> Client:

@@ -1,21 +1,52 @@
 """Sessions: each is one refresh token family."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+from bson import ObjectId
 
 from hydracore.models import Session, User
 from hydracore.recent import RecentSessions
 from hydracore.store.documents import Documents, Source
+from hydracore.store.loader import Keys, Loader
+
+_MOVED = ""
+
+
+class Advanced(NamedTuple):
+    """A live session after someone asked to move it on, with its user. ``moved`` says that it was this one who did."""
+
+    session: Session | None
+    user: User | None
+    moved: bool
+
+
+class _Asked(NamedTuple):
+    session_id: str
+    now: datetime
+    user_id: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """From a generation to the next; each is itself alone, also beside one that asks for the same."""
+
+    session_id: str
+    generation: int
+    now: datetime
+    update: Mapping[str, Any]
 
 
 class Sessions:
-    """``unions`` says whether the server can look into two collections at once."""
-
-    def __init__(self, source: Source, users: Source, recent: RecentSessions, *, unions: bool) -> None:
+    def __init__(self, source: Source, users: Source, recent: RecentSessions) -> None:
         self._sessions: Documents[Session] = Documents(source, Session)
         self._users: Documents[User] = Documents(users, User)
         self._recent = recent
-        self._unions = unions
+        self._pairs: Loader[_Asked, tuple[Session | None, User | None]] = Loader(self._find_pairs)
+        self._with_users: Loader[_Asked, tuple[Session, User | None]] = Loader(self._find_with_users)
+        self._steps: Loader[_Step, str] = Loader(self._take_steps)
 
     async def add(self, session: Session) -> bool:
         return await self._sessions.add(session)
@@ -31,15 +62,34 @@ class Sessions:
         if not fresh and (seen := self._recent.find(session_id, user_id, now)):
             return seen
         changes = self._recent.changes
-        session, user = await self._both(session_id, user_id, now)
+        session, user = await self._pairs.get(_Asked(session_id, now, user_id)) or (None, None)
         if session is not None and user is not None:
             self._recent.keep(session, user, now, changes)
         return session, user
 
-    async def _both(self, session_id: str, user_id: str, now: datetime) -> tuple[Session | None, User | None]:
-        if not self._unions:
-            return await self.live(session_id, now), await self._users.one({"_id": user_id})
-        return await self._sessions.beside(session_id, _live(now), self._users, user_id)
+    async def _find_pairs(self, asked: Keys[_Asked]) -> Mapping[_Asked, tuple[Session | None, User | None]]:
+        wanted: list[_Asked] = []
+
+        def look_up() -> tuple[list[str], dict[str, Any], list[str]]:
+            wanted.extend(asked())
+            return *_of_all(wanted), [each.user_id for each in wanted]
+
+        sessions, users = await self._sessions.beside(look_up, self._users)
+        return {each: (sessions.get(each.session_id), users.get(each.user_id)) for each in wanted}
+
+    async def with_user(self, session_id: str, now: datetime) -> tuple[Session | None, User | None]:
+        """A live session and its account, for who knows the session alone."""
+        return await self._with_users.get(_Asked(session_id, now)) or (None, None)
+
+    async def _find_with_users(self, asked: Keys[_Asked]) -> Mapping[_Asked, tuple[Session, User | None]]:
+        wanted: list[_Asked] = []
+
+        def look_up() -> tuple[list[str], dict[str, Any]]:
+            wanted.extend(asked())
+            return _of_all(wanted)
+
+        found = await self._sessions.joined(look_up, self._users, "user_id")
+        return {each: found[each.session_id] for each in wanted if each.session_id in found}
 
     async def of_user(self, user_id: str, epoch: int, now: datetime, limit: int) -> list[Session]:
         """The live ones of that epoch, the latest used first."""
@@ -55,14 +105,35 @@ class Sessions:
         expires_at: datetime,
         network: str = "",
         device: str = "",
-    ) -> Session | None:
-        """From ``generation`` to the next: of any number of callers at once, one gets the session. ``network`` and
-        ``device`` are those that it was last used from and with; what is "" stays as it was."""
+    ) -> Advanced:
+        """From ``generation`` to the next: of any number of callers at once, one has ``moved`` the session. ``network``
+        and ``device`` are those that it was last used from and with; what is "" stays as it was."""
         seen = {name: value for name, value in (("network", network), ("device", device)) if value}
-        return await self._sessions.change(
-            {"_id": session_id, "generation": generation, **_live(now)},
-            {"$set": {"generation": generation + 1, "rotated_at": now, "expires_at": expires_at, **seen}},
-        )
+        update = {"generation": generation + 1, "rotated_at": now, "expires_at": expires_at, **seen}
+        mark = await self._steps.get(_Step(session_id, generation, now, update))
+        # Looked at afterwards: an account that is closed by now gets nothing.
+        session, user = await self.with_user(session_id, now)
+        moved = session is not None and mark in (session.moved_by, _MOVED)
+        if session is not None and moved and session.generation > generation:
+            # As this one left it, whoever came next.
+            session = replace(session, generation=generation + 1)
+        return Advanced(session, user, moved)
+
+    async def _take_steps(self, steps: Keys[_Step]) -> Mapping[_Step, str]:
+        """What each step has marked the session with; _MOVED where all of them are known to have found theirs."""
+        marks: dict[_Step, str] = {}
+
+        def changes() -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+            marks.update((step, str(ObjectId())) for step in steps())
+            return [
+                (
+                    {"_id": step.session_id, "generation": step.generation, **_live(step.now)},
+                    {"$set": {**step.update, "moved_by": mark}},
+                )
+                for step, mark in marks.items()
+            ]
+
+        return dict.fromkeys(marks, _MOVED) if await self._sessions.change_each(changes) else marks
 
     async def end(self, session_id: str) -> Session | None:
         """The session, to the one caller that ended it."""
@@ -96,3 +167,8 @@ class Sessions:
 
 def _live(now: datetime) -> dict[str, Any]:
     return {"expires_at": {"$gt": now}, "ends_at": {"$gt": now}}
+
+
+def _of_all(asked: Sequence[_Asked]) -> tuple[list[str], dict[str, Any]]:
+    """Which sessions, and live at the time of who asked last: what has ended by then is no answer to anybody."""
+    return [each.session_id for each in asked], _live(max(each.now for each in asked))

@@ -16,7 +16,7 @@ from hydracore.store.admin import AdminTokens, Audit
 from hydracore.store.codes import Codes
 from hydracore.store.deliveries import Deliveries
 from hydracore.store.documents import Source, answer, reason
-from hydracore.store.drivers import WITHOUT_UNION, connect
+from hydracore.store.drivers import SIMPLE, connect
 from hydracore.store.keys import SigningKeys
 from hydracore.store.outbox import Outbox
 from hydracore.store.refusals import Refusals
@@ -79,11 +79,10 @@ class Store:
         self._turns = reads, writes = Turns(self._operations, self._timeout), Turns(self._operations, self._timeout)
 
         def source(name: str) -> Source:
-            return Source(self.collection(name), reads, writes, self._meters)
+            return Source(self.collection(name), reads, writes, self._meters, simple=self._driver in SIMPLE)
 
         self.users = Users(source("users"), self._recent)
-        unions = self._driver not in WITHOUT_UNION
-        self.sessions = Sessions(source("sessions"), source("users"), self._recent, unions=unions)
+        self.sessions = Sessions(source("sessions"), source("users"), self._recent)
         self.codes = Codes(source("codes"))
         self.outbox = Outbox(source("outbox"))
         self.deliveries = Deliveries(source("deliveries"))

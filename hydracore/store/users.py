@@ -48,7 +48,7 @@ class Users:
         return await self._users.distinct("imported.work", {"imported.work": {"$gt": ""}})
 
     async def by_id(self, user_id: str) -> User | None:
-        return await self._users.one({"_id": user_id})
+        return await self._users.get(user_id)
 
     async def by_address(self, address_key: str) -> User | None:
         return await self._users.one({"address_key": address_key})

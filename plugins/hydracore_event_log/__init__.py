@@ -5,8 +5,6 @@ an operator should look at: a stolen refresh token, an address that was brought 
 configuration.
 """
 
-from dataclasses import asdict
-
 from hydracore.plugin import Context, events, hookimpl, logger
 
 log = logger("hydracore.events")
@@ -21,4 +19,4 @@ class EventLog:
     @hookimpl
     async def hydracore_on_event(self, event: events.Event) -> None:
         write = log.warning if isinstance(event, _ALARMING) else log.info
-        write(type(event).__name__, **asdict(event))
+        write(type(event).__name__, **vars(event))

@@ -292,11 +292,59 @@ async def test_own_sessions(store: Store) -> None:
 
 
 async def test_sessions_advance_once(store: Store) -> None:
-    """Of 50 advances from one generation at once, one moves the session."""
+    """Of 50 advances from one generation at once, one moves the session; all find it as it is then, with its user."""
+    await store.users.add(user())
     await store.sessions.add(session())
     done = await asyncio.gather(*(store.sessions.advance("s1", 1, NOW, LATER) for _ in range(50)))
-    assert [found.generation for found in done if found] == [2]
-    assert await store.sessions.advance("s1", 1, NOW, LATER) is None
+    assert [found.moved for found in done].count(True) == 1
+    assert [(found.session and found.session.generation, found.user) for found in done] == [(2, user())] * 50
+    found = await store.sessions.advance("s1", 1, NOW, LATER)
+    assert found.session
+    assert (found.session.generation, found.moved) == (2, False)
+
+
+async def test_sessions_advance_beside_others(store: Store) -> None:
+    """Who asks at once shares an operation, and nothing else: each has their own session moved, from where and with
+    what they are, and those that are too late, ended or nobody's are told so."""
+    await store.users.add(user())
+    for number in range(1, 5):
+        ends = NOW if number == 4 else LATER
+        await store.sessions.add(replace(session(number, ends_at=ends), generation=number))
+    asked = [("s1", 1), ("s2", 2), ("s3", 2), ("s4", 4), ("s9", 1), ("s1", 2), ("s2", 2)]
+    done = await asyncio.gather(
+        *(store.sessions.advance(key, generation, NOW, LATER, f"n{at}") for at, (key, generation) in enumerate(asked))
+    )
+    assert [found.session and found.session.id for found in done] == ["s1", "s2", "s3", None, None, "s1", "s2"]
+    assert [done[at].moved for at in (2, 3, 4)] == [False, False, False]
+    # Two steps of one session in a row, in whatever order they came; two that are the same step.
+    assert done[5].moved or not done[5].session or done[5].session.generation == 2
+    assert [done[1].moved, done[6].moved].count(True) == 1
+    assert [await store.sessions.live(f"s{number}", NOW) for number in (3, 4)] == [
+        replace(session(3), generation=3),
+        None,
+    ]
+    for at in (1, 6):
+        if done[at].moved:
+            kept = await store.sessions.live("s2", NOW)
+            assert kept
+            assert (kept.generation, kept.network, kept.rotated_at, kept.expires_at) == (3, f"n{at}", NOW, LATER)
+
+
+async def test_sessions_advance_who_moved(store: Store) -> None:
+    """Who has moved a session knows it, also where it was moved on before they looked."""
+    await store.users.add(user())
+    await store.sessions.add(session())
+    look = store.sessions.with_user
+
+    async def later(session_id: str, now: datetime) -> Any:
+        store.sessions.with_user = look  # type: ignore[method-assign]
+        assert (await store.sessions.advance("s1", 2, NOW, LATER)).moved
+        return await look(session_id, now)
+
+    store.sessions.with_user = later  # type: ignore[method-assign]
+    found = await store.sessions.advance("s1", 1, NOW, LATER)
+    assert found.session
+    assert (found.moved, found.session.generation) == (True, 2)
 
 
 async def test_sessions_end(store: Store) -> None:
@@ -306,7 +354,7 @@ async def test_sessions_end(store: Store) -> None:
     await store.sessions.add(session(3))
     for number in (1, 2):
         assert await store.sessions.live(f"s{number}", NOW) is None
-        assert await store.sessions.advance(f"s{number}", 1, NOW, LATER) is None
+        assert await store.sessions.advance(f"s{number}", 1, NOW, LATER) == (None, None, False)
     assert await store.sessions.live("s3", NOW) == session(3)
     done = await asyncio.gather(*(store.sessions.end("s3") for _ in range(50)))
     assert len([found for found in done if found]) == 1
@@ -325,6 +373,36 @@ async def test_a_session_with_its_user(store: Store) -> None:
     assert await store.sessions.live_with_user("s1", "user1", NOW) == (None, user())
     assert (await store.sessions.live_with_user("s2", "nobody", NOW))[1] is None
     assert await store.sessions.live_with_user("s9", "nobody", NOW) == (None, None)
+    assert await store.sessions.with_user("s2", NOW) == (session(2, expires_at=end), user())
+    assert await store.sessions.with_user("s1", NOW) == (None, None)
+    await store.sessions.add(replace(session(3), user_id="nobody"))
+    assert await store.sessions.with_user("s3", NOW) == (replace(session(3), user_id="nobody"), None)
+
+
+async def test_sessions_with_their_users_at_once(store: Store) -> None:
+    """Of many who ask at once each gets their own, whatever the others get, and at their own time or a later one."""
+    people = [replace(user(), id=f"user{number}", address_key=f"{number}@x.test") for number in range(40)]
+    assert await store.users.add_all(people) == []
+    for number in range(40):
+        ends = NOW + timedelta(seconds=number)
+        await store.sessions.add(replace(session(number, expires_at=ends), user_id=f"user{number}"))
+    now = NOW + timedelta(seconds=9)
+    both = await asyncio.gather(
+        *(store.sessions.live_with_user(f"s{number}", f"user{number}", now) for number in range(40)),
+        store.sessions.live_with_user("s20", "user30", now),
+    )
+    for number, (found, whose) in enumerate(both[:40]):
+        assert (found.id if found else None) == (f"s{number}" if number > 9 else None)
+        assert whose
+        assert whose.id == f"user{number}"
+    assert [each and each.id for each in both[40]] == ["s20", "user30"]
+    alone = await asyncio.gather(*(store.sessions.with_user(f"s{number}", now) for number in range(40)))
+    for number, (found, whose) in enumerate(alone):
+        assert (found and found.id, whose and whose.id) == (
+            (f"s{number}", f"user{number}") if number > 9 else (None, None)
+        )
+    found_users = await asyncio.gather(*(store.users.by_id(f"user{number}") for number in range(60)))
+    assert [each.id if each else None for each in found_users] == [f"user{n}" if n < 40 else None for n in range(60)]
 
 
 def code(**changes: Any) -> Code:
