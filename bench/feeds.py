@@ -18,6 +18,7 @@ from servers import SECRET, Running
 
 from hydracore import HydraCore
 from hydracore.config import load
+from hydracore.flows.networks import remember_network
 from hydracore.flows.registration import create_user
 from hydracore.flows.session import start_session
 from hydracore.models import Session, User
@@ -151,6 +152,8 @@ class Feeds:
                 other = User(f"user{number}", name, name, first.password_hash, services.now(), email_verified=True)
                 await users.add(other)
                 self._users.append(other)
+            for user in self._users:  # Who signs in has been there before.
+                await remember_network(services, user, "127.0.0.1")
             grants = [await start_session(services, user, "127.0.0.1") for user in self._users[:_CLIENTS]]
             self._tokens["hydracore"] = [grant.access_token for grant in grants]
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from json import dumps
+from json import JSONEncoder
 from types import TracebackType
 from typing import Any
 
@@ -51,6 +51,7 @@ _MAX_DISCARDED = 16 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE = ("traceparent", "tracestate")
 _EXPLAINED = (401, 403, 409, 429, 503)
+_JSON = JSONEncoder(allow_nan=False)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 BEARER = 'Bearer realm="hydracore"'
@@ -365,7 +366,7 @@ class Endpoint(AsksWho, RequestHandler):
             return
         # As Tornado writes JSON, but for NaN and its like, which are none.
         self.set_header("Content-Type", "application/json; charset=UTF-8")
-        self.write(dumps(dict(value), allow_nan=False).replace("</", "<\\/"))
+        self.write(_JSON.encode(dict(value)).replace("</", "<\\/"))
 
     def sign_in(self, grant: Grant, status: int = 200) -> None:
         """Answer a grant to a client that may be a browser: cookies, and the tokens in the body
@@ -442,6 +443,10 @@ class Endpoint(AsksWho, RequestHandler):
 
     def compute_etag(self) -> None:
         return None
+
+    def check_etag_header(self) -> bool:
+        # Tornado looks through an empty header too, at the end of every GET.
+        return "If-None-Match" in self.request.headers and super().check_etag_header()
 
     # -- what it is ------------------------------------------------------------------------------
 
