@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from math import ceil
 from types import FrameType
 from typing import Any
 from urllib.parse import unquote
@@ -36,7 +37,7 @@ from hydracore.meters import NothingShared, Sharing
 from hydracore.notify import ServiceManager
 from hydracore.sockets import Listeners, listen, urls
 from hydracore.store.embedded import Mongod, end_with_parent
-from hydracore.threads import LoopExecutor
+from hydracore.threads import LoopExecutor, cores
 from hydracore.watchdog import Watchdog
 
 log = logger("hydracore.server")
@@ -68,6 +69,7 @@ def serve(config: Config) -> int:
     manager, listeners = ServiceManager(os.environ), listen(config, os.environ)
     # Port 0 took a free one, or it is another that was handed over; our own pages' origin names it.
     config = replace(config, server=replace(config.server, port=listeners.port or config.server.port))
+    config = replace(config, password=replace(config.password, hash_threads=_hash_threads(config)))
     _open_more_files()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ignored, as some starters leave it, children vanish unseen.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -85,6 +87,12 @@ def serve(config: Config) -> int:
         if mongod is not None:
             mongod.stop()
         sharing.close()
+
+
+def _hash_threads(config: Config) -> int:
+    """A worker's: all of them together have one a core, and no fewer than one each. More would share the cores as well,
+    with as much memory each, and those of the idle class would wait for the others for as long as these have work."""
+    return config.password.hash_threads or ceil(cores() / config.server.workers)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
+from math import ceil
 from pathlib import Path
 
 from measured import value
 from processes import Server, StartServer, gone, own, until
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from hydracore.threads import cores
 
 LIVE = {"route": "/health/live", "status": "2xx"}
 REQUESTS = "hydracore_http_requests_total"
@@ -61,6 +64,17 @@ def ask_until_both_have_counted(server: Server, folder: Path) -> int:
             sent += 40
             assert sent < 4000
     return sent
+
+
+def test_workers_share_the_cores(start: StartServer, tmp_path: Path, mongod_uri: str) -> None:
+    """However many workers there are, they hash in one thread a core, and in one each at least; or in as many as the
+    configuration says."""
+    queue = {"HYDRACORE_PASSWORD__HASH_QUEUE": "10"}
+    server, port = managed(start, tmp_path, mongod_uri, **queue)
+    assert until(lambda: value(asked(port)[1], "hydracore_hashes_capacity") == 2 * (ceil(cores() / 2) + 10))
+    server.stop()
+    server, port = managed(start, tmp_path, mongod_uri, **queue, HYDRACORE_PASSWORD__HASH_THREADS="3")
+    assert until(lambda: value(asked(port)[1], "hydracore_hashes_capacity") == 2 * (3 + 10))
 
 
 def test_workers_count_together(start: StartServer, tmp_path: Path, mongod_uri: str) -> None:
