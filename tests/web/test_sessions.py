@@ -1,5 +1,6 @@
 """Refresh tokens, access tokens, and the end of sessions."""
 
+import asyncio
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support import PASSWORD, OpenSite, Site, refused, tokens
 
 from hydracore.events import Event, RefreshReused
+from hydracore.flows.account import find_user
 from hydracore.plugin import Context, hookimpl
 
 EMAIL = "ada@example.com"
@@ -56,6 +58,40 @@ async def test_strict_refresh(open_site: OpenSite, expected_logs: list[str]) -> 
     second = tokens(await site.post("refresh", {"refresh_token": first["refresh_token"]}))
     refused(await site.post("refresh", {"refresh_token": first["refresh_token"]}), 401, "invalid_refresh_token")
     refused(await site.post("refresh", {"refresh_token": second["refresh_token"]}), 401, "invalid_refresh_token")
+
+
+async def test_strict_refresh_at_once(open_site: OpenSite, expected_logs: list[str]) -> None:
+    """With tokens.refresh_grace = 0 at most one of many at once has a successor, and as the others are theft, it is
+    worth nothing."""
+    expected_logs.append("RefreshReused")
+    site = await open_site(tokens={"refresh_grace": 0})
+    body = {"refresh_token": (await site.register())["refresh_token"]}
+    answers = await asyncio.gather(*(site.post("refresh", body) for _ in range(20)))
+    successors = [tokens(answer) for answer in answers if answer.code == 200]
+    assert len(successors) <= 1
+    for grant in successors:
+        refused(await site.post("refresh", {"refresh_token": grant["refresh_token"]}), 401, "invalid_refresh_token")
+    assert {answer.code for answer in answers} <= {200, 401}
+
+
+async def test_refreshing_beside_others(site: Site, expected_logs: list[str]) -> None:
+    """Those who refresh at the same time as thieves, and as those who sign out, have their own successors."""
+    expected_logs.append("RefreshReused")
+    people = [await site.verified(f"p{number}@example.com") for number in range(12)]
+    for grant in people[:4]:  # Stolen: two generations have passed.
+        newer = tokens(await site.post("refresh", {"refresh_token": grant["refresh_token"]}))
+        await site.post("refresh", {"refresh_token": newer["refresh_token"]})
+    closed = await find_user(site.hydra.services, "p4@example.com")
+    assert closed
+    await site.hydra.services.store.users.disable(closed.id)
+    answers = await asyncio.gather(
+        *(site.post("refresh", {"refresh_token": grant["refresh_token"]}) for grant in people),
+        *(site.post("logout", {"refresh_token": grant["refresh_token"]}) for grant in people[10:]),
+    )
+    assert [answer.code for answer in answers[:10]] == [401] * 5 + [200] * 5
+    for number, answer in enumerate(answers[5:10], 5):
+        me = json.loads((await site.me(tokens(answer)["access_token"])).body)
+        assert me["email"] == f"p{number}@example.com"
 
 
 async def test_theft_is_announced_once(site: Site, expected_logs: list[str]) -> None:
