@@ -216,8 +216,8 @@ class User:
 @dataclass(frozen=True)
 class Session:
     """One sign-in: the refresh token family. ``generation`` is that of the one live refresh token. ``device`` and
-    ``network`` say in a few words what it was last used with and from, "" where nobody knows. ``moved_by`` names the
-    step that made its generation."""
+    ``network`` say in a few words what it was last used with and from, "" where nobody knows. ``marks`` are those of
+    the last steps from one generation to the next."""
 
     id: str
     user_id: str
@@ -229,7 +229,7 @@ class Session:
     expires_at: datetime
     device: str = ""
     network: str = ""
-    moved_by: str = ""
+    marks: Sequence[bytes] = field(default_factory=list)
 
     def public(self, current_id: str) -> dict[str, Any]:
         """``current_id`` is the session that asks."""

@@ -1,8 +1,9 @@
 """Spans by OpenTelemetry.
 
-A request is a span, and what it waits for are its children: operations on the database, and hashes. So is a mail that
-is sent. Names and attributes are the code's: routes, collections, codes of errors. Nothing that a client says or a
-document has is among them, nor the words of an exception. docs/operations.md lists them.
+A request is a span, and what it waits for are its children: operations on the database, and hashes. An operation that
+several share is the child of the one that asked first. A mail that is sent is a span, too. Names and attributes are the
+code's: routes, collections, codes of errors. Nothing that a client says or a document has is among them, nor the words
+of an exception. docs/operations.md lists them.
 """
 
 import asyncio

@@ -109,6 +109,8 @@ async def _repeated(services: Services, session: Session, generation: int, netwo
     grace = timedelta(seconds=services.settings.tokens.refresh_grace)
     if session.generation == generation + 1 and services.now() - session.rotated_at < grace:
         return
+    if session.generation == generation:
+        raise StoreUnavailable().because("the database has not seen the refresh yet", session=session.id)
     if await services.store.sessions.end(session.id):
         services.announce(RefreshReused(user_id=session.user_id, session_id=session.id, network=network))
     facts = {"user": session.user_id, "session": session.id, "generation": generation, "newest": session.generation}

@@ -121,7 +121,7 @@ class Documents(Generic[Model]):
 
     async def get(self, key: str) -> Model | None:
         """The document of ``key``; those who ask at once share an operation."""
-        return await self._by_key.get(key)
+        return await self._by_key.get(key) if _is_text(key) else None
 
     async def _all(self, keys: Keys[str]) -> Mapping[str, Model]:
         def look_up() -> Awaitable[Found]:
@@ -257,6 +257,15 @@ class Documents(Generic[Model]):
         # Members that a newer version added are passed over: documents only expand.
         known = {name: document[name] for name in self._fields if name in document}
         return self._model(**{self._key: document["_id"]}, **known)
+
+
+def _is_text(key: str) -> bool:
+    """Whether it can be asked for: those who ask at once must not fail for one of them."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _any_of(keys: Sequence[str]) -> dict[str, Any]:

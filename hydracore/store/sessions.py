@@ -12,7 +12,9 @@ from hydracore.recent import RecentSessions
 from hydracore.store.documents import Documents, Source
 from hydracore.store.loader import Keys, Loader
 
-_MOVED = ""
+# What a session is kept marked with: who moves it must find the mark, also where others have moved it on meanwhile.
+_MOST_MARKS = 4
+_ALL_MOVED = b""
 
 
 class Advanced(NamedTuple):
@@ -46,7 +48,7 @@ class Sessions:
         self._recent = recent
         self._pairs: Loader[_Asked, tuple[Session | None, User | None]] = Loader(self._find_pairs)
         self._with_users: Loader[_Asked, tuple[Session, User | None]] = Loader(self._find_with_users)
-        self._steps: Loader[_Step, str] = Loader(self._take_steps)
+        self._steps: Loader[_Step, bytes] = Loader(self._take_steps)
 
     async def add(self, session: Session) -> bool:
         return await self._sessions.add(session)
@@ -113,27 +115,26 @@ class Sessions:
         mark = await self._steps.get(_Step(session_id, generation, now, update))
         # Looked at afterwards: an account that is closed by now gets nothing.
         session, user = await self.with_user(session_id, now)
-        moved = session is not None and mark in (session.moved_by, _MOVED)
-        if session is not None and moved and session.generation > generation:
-            # As this one left it, whoever came next.
+        moved = session is not None and (mark == _ALL_MOVED or mark in session.marks)
+        if session is not None and moved:  # As this one left it, whoever came next.
             session = replace(session, generation=generation + 1)
         return Advanced(session, user, moved)
 
-    async def _take_steps(self, steps: Keys[_Step]) -> Mapping[_Step, str]:
-        """What each step has marked the session with; _MOVED where all of them are known to have found theirs."""
-        marks: dict[_Step, str] = {}
+    async def _take_steps(self, steps: Keys[_Step]) -> Mapping[_Step, bytes]:
+        """What each step has marked the session with; _ALL_MOVED where all are known to have found theirs."""
+        marks: dict[_Step, bytes] = {}
 
         def changes() -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-            marks.update((step, str(ObjectId())) for step in steps())
+            marks.update((step, ObjectId().binary) for step in steps())
             return [
                 (
                     {"_id": step.session_id, "generation": step.generation, **_live(step.now)},
-                    {"$set": {**step.update, "moved_by": mark}},
+                    {"$set": step.update, "$push": {"marks": {"$each": [mark], "$slice": -_MOST_MARKS}}},
                 )
                 for step, mark in marks.items()
             ]
 
-        return dict.fromkeys(marks, _MOVED) if await self._sessions.change_each(changes) else marks
+        return dict.fromkeys(marks, _ALL_MOVED) if await self._sessions.change_each(changes) else marks
 
     async def end(self, session_id: str) -> Session | None:
         """The session, to the one caller that ended it."""

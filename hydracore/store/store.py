@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pymongo import WriteConcern
+from pymongo import ReadPreference, WriteConcern
 
 from hydracore.errors import StartupError, StoreUnavailable
 from hydracore.meters import UNMEASURED, Meters
@@ -99,7 +99,8 @@ class Store:
         if name not in self._collections:
             raise LookupError(f"nobody registered a collection named {name}")
         concern = _DURABLE if self._collections[name].durable else _FAST
-        return self._database.get_collection(name, write_concern=concern)
+        # Whatever store.uri says: what was just written is looked up, and what has ended has ended.
+        return self._database.get_collection(name, write_concern=concern, read_preference=ReadPreference.PRIMARY)
 
     async def ensure(self) -> None:
         """Have every index, and a server that knows what is asked of it. Raises :class:`StoreUnavailable`, and

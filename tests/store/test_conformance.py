@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -303,6 +303,13 @@ async def test_sessions_advance_once(store: Store) -> None:
     assert (found.session.generation, found.moved) == (2, False)
 
 
+async def test_what_is_no_text(store: Store) -> None:
+    """Nothing has a key that cannot be written, and who asks for it fails nobody else."""
+    await store.users.add(user())
+    found = await asyncio.gather(*(store.users.by_id(key) for key in ("user1", "\ud800")))
+    assert found == [user(), None]
+
+
 async def test_sessions_advance_beside_others(store: Store) -> None:
     """Who asks at once shares an operation, and nothing else: each has their own session moved, from where and with
     what they are, and those that are too late, ended or nobody's are told so."""
@@ -314,6 +321,7 @@ async def test_sessions_advance_beside_others(store: Store) -> None:
     done = await asyncio.gather(
         *(store.sessions.advance(key, generation, NOW, LATER, f"n{at}") for at, (key, generation) in enumerate(asked))
     )
+    assert done[0].moved
     assert [found.session and found.session.id for found in done] == ["s1", "s2", "s3", None, None, "s1", "s2"]
     assert [done[at].moved for at in (2, 3, 4)] == [False, False, False]
     # Two steps of one session in a row, in whatever order they came; two that are the same step.
@@ -330,21 +338,30 @@ async def test_sessions_advance_beside_others(store: Store) -> None:
             assert (kept.generation, kept.network, kept.rotated_at, kept.expires_at) == (3, f"n{at}", NOW, LATER)
 
 
-async def test_sessions_advance_who_moved(store: Store) -> None:
-    """Who has moved a session knows it, also where it was moved on before they looked."""
+@pytest.mark.parametrize("others", [(), (("s2", 7), ("s9", 1))], ids=["alone", "beside who is too late"])
+async def test_sessions_advance_who_moved(store: Store, others: Sequence[tuple[str, int]]) -> None:
+    """Who has moved a session knows it, also where others have moved it on before it was looked at again."""
     await store.users.add(user())
-    await store.sessions.add(session())
+    for number in (1, 2):
+        await store.sessions.add(session(number))
     look = store.sessions.with_user
 
     async def later(session_id: str, now: datetime) -> Any:
-        store.sessions.with_user = look  # type: ignore[method-assign]
-        assert (await store.sessions.advance("s1", 2, NOW, LATER)).moved
+        if session_id == "s1":
+            store.sessions.with_user = look  # type: ignore[method-assign]
+            for generation in (2, 3):
+                assert (await store.sessions.advance("s1", generation, NOW, LATER)).moved
         return await look(session_id, now)
 
     store.sessions.with_user = later  # type: ignore[method-assign]
-    found = await store.sessions.advance("s1", 1, NOW, LATER)
-    assert found.session
-    assert (found.moved, found.session.generation) == (True, 2)
+    asked = [("s1", 1), *others]
+    done = await asyncio.gather(*(store.sessions.advance(*each, NOW, LATER) for each in asked))
+    assert done[0].session
+    assert (done[0].moved, done[0].session.generation) == (True, 2)
+    assert not any(found.moved for found in done[1:])
+    kept = await store.sessions.live("s1", NOW)
+    assert kept
+    assert (kept.generation, len(kept.marks)) == (4, 3)
 
 
 async def test_sessions_end(store: Store) -> None:

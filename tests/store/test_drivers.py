@@ -7,8 +7,10 @@ from pathlib import Path
 from urllib.parse import quote_plus, unquote
 
 import pytest
+from pymongo import ReadPreference
 from pymongo.errors import PyMongoError
 
+from hydracore.store import Store
 from hydracore.store.drivers import connect
 
 WRITERS = 16
@@ -108,3 +110,11 @@ async def _all_go_on(written: list[int]) -> None:
     before = list(written)
     while any(now - then < 3 for now, then in zip(written, before, strict=True)):  # noqa: ASYNC110  # simpler than an event
         await asyncio.sleep(0.05)
+
+
+async def test_the_primary_is_asked() -> None:
+    """Whatever store.uri says: a look-up must not be older than the write before it."""
+    store = Store(driver="pymongo", database="x", timeout=1)
+    store.open("mongodb://127.0.0.1:1/?readPreference=secondaryPreferred")
+    assert store.collection("sessions").read_preference == ReadPreference.PRIMARY
+    await store.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,60 @@ async def test_who_gives_up() -> None:
     assert await stays == "A2"
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+async def test_nobody_is_left() -> None:
+    """What nobody waits for any more when its turn comes is not asked for."""
+    asked = Asked()
+    asked.turn.clear()
+    first, second, third = (asyncio.ensure_future(asked.loader.get(key)) for key in ("a1", "a2", "a1"))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    second.cancel()
+    asked.turn.set()
+    assert await third == "A1"
+    asked.turn.clear()
+    alone = asyncio.ensure_future(asked.loader.get("a3"))
+    await asyncio.sleep(0.01)
+    alone.cancel()
+    asked.turn.set()
+    await asyncio.sleep(0.01)
+    assert await asked.loader.get("a4") == "A4"
+    assert asked.batches == [["a1"], ["a4"]]
+    await asyncio.sleep(0)
+    assert not asked.loader._running
+
+
+async def test_a_loop_that_begins_at_once() -> None:
+    """Where a task runs as soon as it is made (asyncio.eager_task_factory of Python 3.12) each is asked for alone."""
+
+    def at_once(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> Any:
+        done = loop.create_future()
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+        done.set_result(None)
+        return done
+
+    asked, loop = Asked(), asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    loop.set_task_factory(at_once)
+    try:
+        assert [await asked.loader.get(key) for key in ("a1", "a2")] == ["A1", "A2"]
+    finally:
+        loop.set_task_factory(before)
+    assert asked.batches == [["a1"], ["a2"]]
+
+
+async def test_cancelled_before_it_began() -> None:
+    """Whoever cancels all tasks of a loop leaves nobody waiting, and what asks next is answered."""
+    asked = Asked()
+    waiting = asyncio.ensure_future(asked.loader.get("a1"))
+    await asyncio.sleep(0)
+    for running in asked.loader._running:
+        running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await asked.loader.get("a2") == "A2"
 
 
 async def test_a_failure_is_everybodys_own() -> None:

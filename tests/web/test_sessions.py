@@ -74,6 +74,22 @@ async def test_strict_refresh_at_once(open_site: OpenSite, expected_logs: list[s
     assert {answer.code for answer in answers} <= {200, 401}
 
 
+async def test_a_look_that_is_older(site: Site, monkeypatch: pytest.MonkeyPatch, expected_logs: list[str]) -> None:
+    """Where the database shows what was before the refresh, nobody is taken for a thief."""
+    expected_logs.append("unavailable")
+    first = await site.register()
+    sessions = site.hydra.services.store.sessions
+
+    async def none_moved(*steps: Any) -> Any:
+        return b"another's mark"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions._steps, "get", none_moved)
+        answer = await site.post("refresh", {"refresh_token": first["refresh_token"]})
+        refused(answer, 503, "store_unavailable")
+    tokens(await site.post("refresh", {"refresh_token": first["refresh_token"]}))
+
+
 async def test_refreshing_beside_others(site: Site, expected_logs: list[str]) -> None:
     """Those who refresh at the same time as thieves, and as those who sign out, have their own successors."""
     expected_logs.append("RefreshReused")
