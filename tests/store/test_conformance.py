@@ -339,7 +339,9 @@ async def test_sessions_advance_beside_others(store: Store) -> None:
 
 
 @pytest.mark.parametrize("others", [(), (("s2", 7), ("s9", 1))], ids=["alone", "beside who is too late"])
-async def test_sessions_advance_who_moved(store: Store, others: Sequence[tuple[str, int]]) -> None:
+async def test_sessions_advance_who_moved(
+    store: Store, others: Sequence[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who has moved a session knows it, also where others have moved it on before it was looked at again."""
     await store.users.add(user())
     for number in (1, 2):
@@ -348,12 +350,12 @@ async def test_sessions_advance_who_moved(store: Store, others: Sequence[tuple[s
 
     async def later(session_id: str, now: datetime) -> Any:
         if session_id == "s1":
-            store.sessions.with_user = look  # type: ignore[method-assign]
+            monkeypatch.undo()
             for generation in (2, 3):
                 assert (await store.sessions.advance("s1", generation, NOW, LATER)).moved
         return await look(session_id, now)
 
-    store.sessions.with_user = later  # type: ignore[method-assign]
+    monkeypatch.setattr(store.sessions, "with_user", later)
     asked = [("s1", 1), *others]
     done = await asyncio.gather(*(store.sessions.advance(*each, NOW, LATER) for each in asked))
     assert done[0].session

@@ -122,18 +122,6 @@ async def test_a_loop_that_begins_at_once() -> None:
     assert asked.batches == [["a1"], ["a2"]]
 
 
-async def test_cancelled_before_it_began() -> None:
-    """Whoever cancels all tasks of a loop leaves nobody waiting, and what asks next is answered."""
-    asked = Asked()
-    waiting = asyncio.ensure_future(asked.loader.get("a1"))
-    await asyncio.sleep(0)
-    for running in asked.loader._running:
-        running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert await asked.loader.get("a2") == "A2"
-
-
 async def test_a_failure_is_everybodys_own() -> None:
     """Each is told why it failed, by an error of their own: what one adds to it is not the others'."""
     asked = Asked()
@@ -159,15 +147,17 @@ async def test_a_mistake_reaches_everybody() -> None:
     assert await asked.loader.get("a1") == "A1"
 
 
-async def test_the_end_of_the_loop() -> None:
-    """Where the operation itself is cancelled, those who wait are, too."""
+@pytest.mark.parametrize("passed", [0, 0.01], ids=["before it began", "in the middle"])
+async def test_the_end_of_the_loop(passed: float) -> None:
+    """Where the operation itself is cancelled, as by whoever cancels all tasks of a loop, those who wait are, too, and
+    what asks next is answered."""
     asked = Asked()
     asked.turn.clear()
     waiting = asyncio.ensure_future(asked.loader.get("a1"))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(passed)
     for running in asked.loader._running:
         running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     asked.turn.set()
-    assert await asked.loader.get("a1") == "A1"
+    assert await asked.loader.get("a2") == "A2"
